@@ -1,0 +1,53 @@
+"""fastconv: fast, exact and deterministic convolution for NumPy and CuPy arrays.
+
+>>> import numpy as np, fastconv
+>>> fastconv.conv2d(np.ones((1, 3, 8, 8)), np.ones((4, 3, 3, 3)), stride=1, pad="same").shape
+(1, 4, 8, 8)
+"""
+
+from typing import Any
+
+from ._config import available_backends, show_config
+from .api import conv2d, conv_cost, explain, output_shape
+from .errors import (
+    BackendUnavailable,
+    BackendUnsupported,
+    DTypeError,
+    FastconvError,
+    OutputError,
+    ShapeError,
+    SizeError,
+)
+from .explanation import Explanation
+from .options import options
+from .problem import ConvProblem, Cost
+
+__all__ = [
+    "BackendUnavailable",
+    "BackendUnsupported",
+    "ConvProblem",
+    "Cost",
+    "DTypeError",
+    "Explanation",
+    "FastconvError",
+    "OutputError",
+    "ShapeError",
+    "SizeError",
+    "__version__",
+    "available_backends",
+    "conv2d",
+    "conv_cost",
+    "explain",
+    "options",
+    "output_shape",
+    "show_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Look the version up only when it is asked for: reading metadata costs milliseconds."""
+    if name == "__version__":
+        from ._config import version
+
+        return version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

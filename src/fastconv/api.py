@@ -1,0 +1,449 @@
+"""The calls: arguments in, arrays out. Array handling, copies and `out` live here and only here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from . import dispatch
+from .dtypes import Promotion, promote
+from .errors import DTypeError, OutputError
+from .explanation import Explanation
+from .options import resolve
+from .problem import LAYOUTS, ConvProblem, Cost
+
+Shape = tuple[int, ...]
+Size = int | tuple[int, int]
+Pad = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
+
+
+def conv2d(
+    x: Any,
+    w: Any,
+    stride: Size = 1,
+    pad: Pad = 0,
+    *,
+    dilation: Size = 1,
+    groups: int = 1,
+    bias: Any = None,
+    activation: str | None = None,
+    pad_mode: str = "constant",
+    flip: bool = False,
+    layout: str = "NCHW",
+    out: Any = None,
+    dtype: Any = None,
+    precision: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Any:
+    """Convolve images with kernels: the 2-D cross-correlation of neural networks.
+
+    ``y[n,k,p,q] = activation(bias[k] + sum over c, r, s of w[k,c,r,s] * x[n, c, p*stride + r*
+    dilation - pad, q*stride + s*dilation - pad])``
+
+    Parameters
+    ----------
+    x : array
+        (N, C, H, W) or, for one image, (C, H, W); (H, W) for plain image filtering. With
+        ``layout="NHWC"`` (N, H, W, C) or (H, W, C). NumPy or CuPy; any strides; read-only,
+        misaligned and byte-swapped arrays are fine.
+    w : array
+        (K, C/groups, R, S) in either layout, any strides; (R, S) with x (H, W).
+    stride, dilation : int or (int, int), default 1
+        (vertical, horizontal), at least 1.
+    pad : int, (int, int), ((int, int), (int, int)) or str, default 0
+        Pixels around the image: one number, (vertical, horizontal), ((top, bottom), (left,
+        right)); ``"valid"``: none; ``"same"``: output ceil(H/stride), an odd pixel goes to the
+        end; ``"same_lower"``: to the beginning; ``"full"``: every overlap.
+    groups : int, default 1
+        Channels are split into `groups` independent convolutions; divides C and K.
+    bias : array (K,), optional
+        Added before the activation.
+    activation : str, optional
+        ``relu``, ``relu6``, ``leaky_relu`` (slope 0.01), ``sigmoid``, ``tanh``, ``silu``,
+        ``gelu`` (exact), ``hardswish``.
+    pad_mode : str, default "constant"
+        ``constant`` (zeros), ``edge``, ``reflect``, ``symmetric``, ``wrap``: as in `numpy.pad`.
+    flip : bool, default False
+        True gives the convolution of the mathematics, (F*I)(x,y) = sum F(i,j) I(x-i, y-j), by
+        turning the kernel by 180 degrees. Neural networks mean False.
+    layout : {"NCHW", "NHWC"}, default "NCHW"
+        Axis order of x, out and the result; w keeps its own.
+    out : array, optional
+        Receives the result, and is returned: right shape and dtype, any strides. It may overlap
+        the inputs; the result is as if it did not.
+    dtype : dtype, optional
+        Of result and accumulator. Default: x and w promoted as NumPy does; integers accumulate
+        in int32 (8 and 16 bits) or int64 (wider), exact modulo 2**bits.
+    precision : {"strict", "fast"}, optional
+        ``strict`` (default) sums every product in floating point, the same bits for any number
+        of threads or images in the batch; ``fast`` permits Winograd, FFT and TF32.
+    backend : {"cuda", "native", "numba", "reference"}, optional
+        Serves or raises. Default: by the kind of array, then the first that can.
+    threads : int, optional
+        Most threads this call may use.
+
+    Returns
+    -------
+    array
+        (N, K, P, Q), (K, P, Q) or (P, Q); channels last with ``layout="NHWC"``; with
+        P = (H + top + bottom - (R-1)*dilation - 1) // stride + 1 and Q likewise.
+
+    Raises
+    ------
+    ShapeError
+        Sizes that describe no convolution; the message names the shapes and the fix.
+    DTypeError
+        Arrays that are not real numbers, or a `dtype` that would cut off fractions.
+    OutputError
+        `out` has the wrong shape or dtype, or is read-only.
+    BackendUnavailable, BackendUnsupported
+        The named backend cannot be used here, or does not compute this.
+    MemoryError
+        The result, or a thread's scratch memory, cannot be allocated.
+
+    Notes
+    -----
+    N*K*P*Q*(C/groups)*R*S multiply-accumulates; see `conv_cost`. Scratch memory is bounded and
+    does not grow with the image. Strict results stay within ``n*u/(1-n*u) * sum |x||w|`` of the
+    exact sum of n = (C/groups)*R*S products, u the unit roundoff.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> x = np.ones((1, 3, 224, 224), dtype="float32")
+    >>> w = np.ones((64, 3, 11, 11), dtype="float32")
+    >>> fastconv.conv2d(x, w, stride=4, pad=2).shape
+    (1, 64, 55, 55)
+
+    Filter an image; the kernel below answers at vertical edges:
+
+    >>> image = np.zeros((4, 6)); image[:, 3:] = 1
+    >>> sobel = np.array([[-1., 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    >>> fastconv.conv2d(image, sobel)
+    array([[0., 4., 4., 0.],
+           [0., 4., 4., 0.]])
+    """
+    arrays = _array_kind(x, w, bias, out)
+    x, w = _as_array("x", x), _as_array("w", w)
+    bias = None if bias is None else _as_array("bias", bias)
+    problem, promotion = _describe(
+        x, w, stride, pad, dilation, groups, bias, activation, pad_mode, layout, dtype
+    )
+    choice_options = resolve(backend, precision, threads)
+    choice = dispatch.select(problem, choice_options, arrays)
+    xp = sys.modules["cupy"] if arrays == "cupy" else np
+    target, result = _output(xp, problem, promotion, out, (x, w, bias))
+    if target.size:
+        computed = np.dtype(promotion.computed)
+        dispatch.load(choice.backend).run(
+            problem,
+            choice_options,
+            _readable(xp, _logical(x, problem), promotion.operand),
+            _readable(xp, _kernel(w, flip), promotion.operand),
+            None if bias is None else xp.ascontiguousarray(_cast_bias(bias, computed)),
+            _logical(target, problem),
+        )
+    if result is not target:
+        result[...] = target
+    return result
+
+
+def output_shape(
+    x: Any,
+    w: Any,
+    stride: Size = 1,
+    pad: Pad = 0,
+    *,
+    dilation: Size = 1,
+    groups: int = 1,
+    layout: str = "NCHW",
+) -> Shape:
+    """Shape that `conv2d` returns for these arrays or shapes; computes nothing.
+
+    Parameters
+    ----------
+    x, w : array or tuple of int
+        Arrays, or their shapes.
+    stride, pad, dilation, groups, layout
+        As in `conv2d`.
+
+    Raises
+    ------
+    ShapeError
+        As `conv2d` would.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.output_shape((1, 3, 224, 224), (64, 3, 11, 11), stride=4, pad=2)
+    (1, 64, 55, 55)
+    """
+    return ConvProblem.describe(
+        _shape(x), _shape(w), stride=stride, pad=pad, dilation=dilation, groups=groups,
+        layout=layout,
+    ).out_shape  # fmt: skip
+
+
+def conv_cost(
+    x: Any,
+    w: Any,
+    stride: Size = 1,
+    pad: Pad = 0,
+    *,
+    dilation: Size = 1,
+    groups: int = 1,
+    layout: str = "NCHW",
+    dtype: Any = None,
+) -> Cost:
+    """Count what `conv2d` would cost: multiply-accumulates, flops, bytes, arithmetic intensity.
+
+    Parameters
+    ----------
+    x, w : array or tuple of int
+        Arrays, or their shapes (then float32 unless `dtype` says otherwise).
+    stride, pad, dilation, groups, layout, dtype
+        As in `conv2d`.
+
+    Returns
+    -------
+    Cost
+        ``macs``, ``flops``, ``bytes`` (x, w read once, y written once), ``intensity``.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> cost = fastconv.conv_cost((1, 3, 224, 224), (64, 3, 11, 11), stride=4, pad=2)
+    >>> cost.macs, round(cost.intensity, 1)
+    (70276800, 98.2)
+    """
+    return ConvProblem.describe(
+        _shape(x), _shape(w), stride=stride, pad=pad, dilation=dilation, groups=groups,
+        layout=layout, promotion=_promotion_of(x, w, dtype),
+    ).cost  # fmt: skip
+
+
+def explain(
+    x: Any,
+    w: Any,
+    stride: Size = 1,
+    pad: Pad = 0,
+    *,
+    dilation: Size = 1,
+    groups: int = 1,
+    bias: Any = None,
+    activation: str | None = None,
+    pad_mode: str = "constant",
+    flip: bool = False,
+    layout: str = "NCHW",
+    out: Any = None,
+    dtype: Any = None,
+    precision: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Explanation:
+    """Say what `conv2d` would do with the same arguments, and why; computes nothing.
+
+    Parameters
+    ----------
+    x, w, bias : array or tuple of int
+        Arrays, or their shapes (then float32 unless `dtype` says otherwise).
+    stride, pad, dilation, groups, activation, pad_mode, flip, layout, out, dtype, precision, \
+backend, threads
+        As in `conv2d`.
+
+    Returns
+    -------
+    Explanation
+        Prints as a short report: the problem, the chosen backend and algorithm, every rejected
+        one with its reason, the cost and the scratch memory.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> report = fastconv.explain((1, 3, 32, 32), (8, 3, 3, 3), backend="reference")
+    >>> report.backend, report.algorithm
+    ('reference', 'definition')
+    """
+    held = [a for a in (x, w, bias, out) if not isinstance(a, tuple | None)]
+    arrays = _array_kind(*held)
+    problem = ConvProblem.describe(
+        _shape(x), _shape(w), stride=stride, pad=pad, dilation=dilation, groups=groups,
+        pad_mode=pad_mode, layout=layout, promotion=_promotion_of(x, w, dtype),
+        bias_shape=None if bias is None else _shape(bias), activation=activation,
+    )  # fmt: skip
+    choice_options = resolve(backend, precision, threads)
+    choice = dispatch.select(problem, choice_options, arrays)
+    others = dispatch.rejections(problem, choice_options, arrays)
+    return Explanation.of(problem, choice_options, choice, others)
+
+
+def _array_kind(*arrays: Any) -> str:
+    """Return ``numpy`` or ``cupy``; never imports CuPy, and refuses a mix of the two."""
+    cupy = sys.modules.get("cupy")
+    if cupy is None:
+        return "numpy"
+    kinds = {isinstance(a, cupy.ndarray) for a in arrays if a is not None}
+    if len(kinds) == 2:
+        raise DTypeError(
+            "x, w, bias and out must live on one device: got NumPy and CuPy arrays together; "
+            "move them with cupy.asarray(...) or cupy.asnumpy(...)"
+        )
+    return "cupy" if True in kinds else "numpy"
+
+
+def _as_array(name: str, value: Any) -> Any:
+    """View `value` as a plain array; lists are converted, what would lose meaning is refused."""
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(
+            f"{name} is a masked array, and a convolution has no place for the mask; "
+            f"pass {name}.filled(0), or convolve values and mask apart"
+        )
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(value, cupy.ndarray):
+        return value
+    if hasattr(value, "__dlpack__"):
+        raise DTypeError(
+            f"{name} is a {type(value).__module__}.{type(value).__qualname__}; fastconv takes "
+            f"NumPy and CuPy arrays: pass numpy.asarray({name})"
+        )
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{name} is no array of real numbers: {type(value).__name__} {value!r:.60}")
+    return array
+
+
+def _shape(value: Any) -> Shape:
+    """Shape of an array, or a tuple that already is one."""
+    if isinstance(value, tuple):
+        return value
+    return cast(Shape, tuple(value.shape if hasattr(value, "shape") else np.shape(value)))
+
+
+def _promotion_of(x: Any, w: Any, dtype: Any) -> Promotion:
+    """Promotion for arrays, or for shapes, which stand for float32."""
+    plain = np.dtype("float32") if dtype is None else np.dtype(dtype)
+    return _promote(getattr(x, "dtype", plain), getattr(w, "dtype", plain), dtype)
+
+
+def _promote(x: np.dtype[Any], w: np.dtype[Any], dtype: Any) -> Promotion:
+    try:
+        wanted = None if dtype is None else np.dtype(dtype)
+    except TypeError as error:
+        raise DTypeError(f"dtype={dtype!r} is no dtype: {error}") from None
+    return promote(x, w, wanted)
+
+
+class _Described(NamedTuple):
+    problem: ConvProblem
+    promotion: Promotion
+
+
+@lru_cache(maxsize=1024)
+def _describe_cached(
+    x_shape: Shape, w_shape: Shape, x_dtype: Any, w_dtype: Any, stride: Any, pad: Any,
+    dilation: Any, groups: Any, bias_shape: Shape | None, activation: Any, pad_mode: Any,
+    layout: Any, dtype: Any,
+) -> _Described:  # fmt: skip
+    promotion = _promote(x_dtype, w_dtype, dtype)
+    problem = ConvProblem.describe(
+        x_shape, w_shape, stride=stride, pad=pad, dilation=dilation, groups=groups,
+        pad_mode=pad_mode, layout=layout, promotion=promotion, bias_shape=bias_shape,
+        activation=activation,
+    )  # fmt: skip
+    return _Described(problem, promotion)
+
+
+def _describe(
+    x: Any, w: Any, stride: Any, pad: Any, dilation: Any, groups: Any, bias: Any, activation: Any,
+    pad_mode: Any, layout: Any, dtype: Any,
+) -> _Described:  # fmt: skip
+    """Describe the call; equal calls are described once. Only plain integers may be cached:
+    1 and 1.0 are equal keys, and 1.0 must be refused."""
+    plain = _is_plain(stride) and _is_plain(pad) and _is_plain(dilation) and _is_plain(groups)
+    describe = _describe_cached if plain else _describe_cached.__wrapped__
+    return describe(
+        x.shape, w.shape, x.dtype, w.dtype, stride, pad, dilation, groups,
+        None if bias is None else bias.shape, activation, pad_mode, layout, dtype,
+    )  # fmt: skip
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `value` is made of int, str and tuple alone, hence hashable and of one meaning."""
+    if type(value) is tuple:
+        return all(_is_plain(item) for item in value)
+    return type(value) is int or type(value) is str
+
+
+def _logical(array: Any, problem: ConvProblem) -> Any:
+    """View the caller's array as (N, C, H, W), or (N, K, P, Q)."""
+    if problem.rank == 2:
+        return array[None, None]
+    full = array[None] if problem.rank == 3 else array
+    return full if problem.layout == "NCHW" else full.transpose(LAYOUTS[problem.layout])
+
+
+def _kernel(w: Any, flip: bool) -> Any:
+    """View w as (K, C/groups, R, S), turned by 180 degrees for the true convolution."""
+    full = w[None, None] if w.ndim == 2 else w
+    return full[:, :, ::-1, ::-1] if flip else full
+
+
+def _readable(xp: Any, array: Any, dtype: str) -> Any:
+    """`array` in native `dtype`, aligned, strides in whole items; copied only where it is not."""
+    if array.dtype != dtype or not array.dtype.isnative:
+        return array.astype(dtype)
+    if xp is not np:
+        return array
+    aligned = array.flags.aligned and not any(s % array.itemsize for s in array.strides)
+    return array if aligned else array.copy()
+
+
+def _cast_bias(bias: Any, dtype: np.dtype[Any]) -> Any:
+    if bias.dtype == dtype and bias.dtype.isnative:
+        return bias
+    if bias.dtype.kind not in "biuf" or not np.can_cast(bias.dtype, dtype, "same_kind"):
+        raise DTypeError(
+            f"bias has dtype {bias.dtype}, the result is {dtype}; convert the bias, or ask for "
+            "another result with dtype="
+        )
+    return bias.astype(dtype)
+
+
+def _output(
+    xp: Any, problem: ConvProblem, promotion: Promotion, out: Any, inputs: Sequence[Any]
+) -> tuple[Any, Any]:
+    """Arrays to compute into and to return: the same, unless `out` needs a detour."""
+    if out is None:
+        target = xp.empty(problem.out_shape, dtype=promotion.computed)
+        if promotion.result == promotion.computed:
+            return target, target
+        return target, xp.empty(problem.out_shape, dtype=promotion.result)
+    if not isinstance(out, xp.ndarray):
+        raise DTypeError(f"out must be an array, got {type(out).__name__}")
+    expected = f"out must be {problem.out_shape} {promotion.result}"
+    if out.shape != problem.out_shape:
+        raise OutputError(f"{expected}, got shape {out.shape}")
+    if out.dtype.newbyteorder("=") != promotion.result:
+        raise OutputError(f"{expected}, got dtype {out.dtype}; pass dtype={out.dtype.name!r}?")
+    if xp is np and not out.flags.writeable:
+        raise OutputError(f"{expected} that can be written to, got a read-only array")
+    view = np.asarray(out) if xp is np else out
+    shared = xp.may_share_memory if xp is np else xp.shares_memory
+    direct = (
+        promotion.result == promotion.computed
+        and view.dtype.isnative
+        and (xp is not np or (view.flags.aligned and not any(s % view.itemsize for s in view.strides)))
+        and not any(a is not None and shared(view, a) for a in inputs)
+    )  # fmt: skip
+    target = view if direct else xp.empty(problem.out_shape, dtype=promotion.computed)
+    return target, (target if direct else out)
+

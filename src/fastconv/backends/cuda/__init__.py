@@ -1,0 +1,8 @@
+"""The CUDA backend (placeholder while it is written)."""
+
+from __future__ import annotations
+
+
+def available() -> str | None:
+    """Return the reason this backend cannot be used."""
+    return "not written yet"

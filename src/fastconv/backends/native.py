@@ -1,0 +1,75 @@
+"""The native backend: C++17 and OpenMP behind a thin binding."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from .. import activations
+from ..borders import PAD_MODES
+from ..options import Options
+from ..problem import ConvProblem
+from . import Algorithm
+
+try:
+    from .. import _native
+except ModuleNotFoundError:
+    _native = None  # type: ignore[assignment]
+
+
+def available() -> str | None:
+    """Return None if the extension was built and this processor can run it."""
+    if _native is None:
+        return (
+            "the native extension was not built when fastconv was installed; reinstall with a "
+            "C++17 compiler (Debian: apt-get install g++, macOS: xcode-select --install): "
+            "FASTCONV_REQUIRE_NATIVE=1 pip install --force-reinstall --no-binary fastconv fastconv"
+        )
+    try:
+        _native.isa()
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+def build_facts() -> dict[str, Any]:
+    """Compiler, instruction sets and threading of the extension."""
+    facts: dict[str, Any] = _native.build_facts()
+    return facts
+
+
+def supports(problem: ConvProblem, options: Options) -> str | None:
+    """Return None for float32 and float64, otherwise the reason."""
+    if problem.dtype not in ("float32", "float64"):
+        return f"computes float32 and float64, not {problem.dtype}"
+    return None
+
+
+def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
+    """Name the algorithm the extension's ladder takes, and its scratch memory."""
+    name, scratch = _native.algorithm(_description(problem), options.threads, options.workspace)
+    return Algorithm(name, scratch)
+
+
+@lru_cache(maxsize=4096)
+def _description(problem: ConvProblem) -> Any:
+    """Mirror the problem into the extension's plain struct."""
+    (top, bottom), (left, right) = problem.pad
+    return _native.Problem(
+        n=problem.n, c=problem.c, h=problem.h, w=problem.w, k=problem.k, r=problem.r, s=problem.s,
+        p=problem.p, q=problem.q, groups=problem.groups,
+        stride_h=problem.stride[0], stride_w=problem.stride[1],
+        dilation_h=problem.dilation[0], dilation_w=problem.dilation[1],
+        pad_top=top, pad_left=left,
+        pad_mode=PAD_MODES.index(problem.pad_mode),
+        activation=activations.code(problem.activation),
+        channels_last=problem.layout == "NHWC",
+        double_precision=problem.dtype == "float64",
+    )  # fmt: skip
+
+
+def run(
+    problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any
+) -> None:
+    """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
+    _native.conv2d(_description(problem), x, w, bias, out, options.threads, options.workspace)

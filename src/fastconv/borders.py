@@ -1,0 +1,47 @@
+"""Where a padded index comes from: the closed form of `numpy.pad`'s modes. A leaf."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+PAD_MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
+
+
+def source_index(index: np.ndarray[Any, Any], size: int, mode: str) -> np.ndarray[Any, Any]:
+    """Map indices of the padded axis (0 is the first real element) to the array's own.
+
+    Parameters
+    ----------
+    index : integer ndarray
+        Positions relative to the first element; negative or >= `size` inside the border.
+    size : int
+        Length of the axis, at least 1.
+    mode : str
+        A border name of `numpy.pad`: ``constant``, ``edge``, ``reflect``, ``symmetric``, ``wrap``.
+
+    Returns
+    -------
+    ndarray of int64
+        Indices in ``[0, size)``, or -1 where ``constant`` reads a zero.
+
+    Notes
+    -----
+    ``reflect`` repeats with period ``2 * (size - 1)``, ``symmetric`` with ``2 * size``, ``wrap``
+    with ``size``: `numpy.pad` iterates to the same result. Complexity O(len(index)).
+    """
+    index = np.asarray(index, dtype=np.int64)
+    if mode == "constant":
+        return np.where((index >= 0) & (index < size), index, -1)
+    if mode == "edge":
+        return np.clip(index, 0, size - 1)
+    if mode == "wrap":
+        return index % size
+    if mode == "symmetric":
+        folded = index % (2 * size)
+        return np.minimum(folded, 2 * size - 1 - folded)
+    if size == 1:
+        return np.zeros_like(index)
+    folded = index % (2 * (size - 1))
+    return np.minimum(folded, 2 * (size - 1) - folded)

@@ -1,0 +1,127 @@
+"""The choice: one ordered table of backends, specific to general, and every rejection's reason."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, cast
+
+from .backends import Algorithm, Backend
+from .errors import BackendUnavailable, BackendUnsupported
+from .options import Options
+from .problem import ConvProblem
+
+
+class Entry(NamedTuple):
+    """One row of the table: backend id, the kind of array it computes on, what it is."""
+
+    name: str
+    arrays: str
+    what: str
+
+
+#: Tried from the top; the last row takes every legal problem.
+TABLE = (
+    Entry("cuda", "cupy", "CUDA kernels compiled at run time"),
+    Entry("native", "numpy", "C++ with OpenMP: im2col folded into a GEMM"),
+    Entry("numba", "numpy", "just-in-time compiled loops"),
+    Entry("reference", "numpy", "the definition, in NumPy"),
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend chosen for a problem, the algorithm it runs, and why others were passed over.
+
+    Attributes
+    ----------
+    backend : str
+    algorithm : Algorithm
+        Name and scratch bytes.
+    rejected : tuple of (str, str)
+        Backends above the chosen one, each with its reason.
+    """
+
+    backend: str
+    algorithm: Algorithm
+    rejected: tuple[tuple[str, str], ...]
+
+
+@lru_cache(maxsize=None)
+def load(name: str) -> Backend:
+    """Import a backend by name; optional packages are imported by the backend itself, lazily."""
+    return cast(Backend, importlib.import_module(f".backends.{name}", __package__))
+
+
+@lru_cache(maxsize=None)
+def availability(name: str) -> str | None:
+    """Return None if the backend works on this machine, otherwise why not; asked once."""
+    return load(name).available()
+
+
+def _refusal(entry: Entry, problem: ConvProblem, options: Options, arrays: str) -> str | None:
+    if entry.arrays != arrays:
+        kinds = {"numpy": "NumPy", "cupy": "CuPy"}
+        return f"computes on {kinds[entry.arrays]} arrays, x is a {kinds[arrays]} array"
+    return availability(entry.name) or load(entry.name).supports(problem, options)
+
+
+@lru_cache(maxsize=4096)
+def select(problem: ConvProblem, options: Options, arrays: str = "numpy") -> Choice:
+    """Choose the backend for a problem: a pure function of its arguments and the machine.
+
+    Parameters
+    ----------
+    problem : ConvProblem
+    options : Options
+        ``options.backend`` names a backend that serves or raises.
+    arrays : {"numpy", "cupy"}
+        Kind of array the caller holds; the result is of the same kind.
+
+    Raises
+    ------
+    BackendUnavailable
+        The named backend does not work on this machine.
+    BackendUnsupported
+        The named backend, or every backend for this kind of array, refuses the problem.
+    """
+    rejected: list[tuple[str, str]] = []
+    for entry in TABLE:
+        if options.backend not in (None, entry.name):
+            continue
+        reason = _refusal(entry, problem, options, arrays)
+        if reason is None:
+            if options.backend is None:
+                _warn_if_native_is_missing(rejected)
+            algorithm = load(entry.name).algorithm(problem, options)
+            return Choice(entry.name, algorithm, tuple(rejected))
+        rejected.append((entry.name, reason))
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in rejected)
+    if options.backend is not None and availability(options.backend) is not None:
+        raise BackendUnavailable(f"backend={options.backend!r} cannot be used: {reasons}")
+    if arrays == "cupy" and availability("cuda") is not None:
+        raise BackendUnavailable(f"no backend for CuPy arrays: {reasons}")
+    named = f"backend={options.backend!r}" if options.backend else "no backend"
+    raise BackendUnsupported(f"{named} computes {problem}: {reasons}")
+
+
+def rejections(problem: ConvProblem, options: Options, arrays: str) -> list[tuple[str, str | None]]:
+    """Every backend with its reason for refusing `problem`, or None where it could serve."""
+    return [(e.name, _refusal(e, problem, options, arrays)) for e in TABLE]
+
+
+_warned = False
+
+
+def _warn_if_native_is_missing(rejected: list[tuple[str, str]]) -> None:
+    """Say once that the fast CPU backend is missing; a named backend is never warned about."""
+    global _warned
+    reason = dict(rejected).get("native") if availability("native") is not None else None
+    if reason is None or _warned or dict(rejected).get("native") != availability("native"):
+        return
+    _warned = True
+    warnings.warn(
+        f"fastconv runs without its native backend: {reason}", RuntimeWarning, stacklevel=5
+    )
