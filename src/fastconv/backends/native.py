@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import lru_cache
 from typing import Any
 
@@ -11,20 +12,24 @@ from ..options import Options
 from ..problem import ConvProblem
 from . import Algorithm
 
+_native: Any = None
+_missing: str | None = None
 try:
-    from .. import _native
+    _native = importlib.import_module("fastconv._native")
 except ModuleNotFoundError:
-    _native = None  # type: ignore[assignment]
+    _missing = (
+        "the native extension was not built when fastconv was installed; reinstall with a C++17 "
+        "compiler (Debian: apt-get install g++, macOS: xcode-select --install): "
+        "FASTCONV_REQUIRE_NATIVE=1 pip install --force-reinstall --no-binary fastconv fastconv"
+    )
+except ImportError as _error:
+    _missing = f"the native extension cannot be loaded: {_error}"
 
 
 def available() -> str | None:
     """Return None if the extension was built and this processor can run it."""
-    if _native is None:
-        return (
-            "the native extension was not built when fastconv was installed; reinstall with a "
-            "C++17 compiler (Debian: apt-get install g++, macOS: xcode-select --install): "
-            "FASTCONV_REQUIRE_NATIVE=1 pip install --force-reinstall --no-binary fastconv fastconv"
-        )
+    if _missing is not None:
+        return _missing
     try:
         _native.isa()
     except RuntimeError as error:
@@ -73,3 +78,8 @@ def run(
 ) -> None:
     """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
     _native.conv2d(_description(problem), x, w, bias, out, options.threads, options.workspace)
+
+
+def measure_peak(threads: int, double_precision: bool, seconds: float) -> float:
+    """GFLOP/s of a register-only multiply-add loop; see `fastconv.peak.measure_peak`."""
+    return float(_native.measure_peak(threads, double_precision, seconds))

@@ -1,0 +1,175 @@
+"""What fastconv promises about numbers, as code: bounds derived per output element, and a check.
+
+With u the unit roundoff, n the terms of one sum, S = sum |x||w| (+ |bias|) of that output and eta
+the smallest subnormal, strict results obey
+
+- integers: equal, modulo 2**bits of the result dtype;
+- float32, float64: ``n*u/(1-n*u) * S + n*eta``, whatever the order, with or without FMA;
+- float16 (float32 accumulation, one rounding): ``u_out*|y| + (1+u_out)*n*u_32*S + eta_out``.
+
+An activation f multiplies the bound by its Lipschitz constant and adds
+``8*u*max(|f|, min(1, |v|))`` for its own evaluation, unless it is exact (relu, relu6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .activations import ACTIVATIONS
+from .backends import reference
+from .problem import ConvProblem
+
+Array = np.ndarray[Any, Any]
+
+WIDE = np.dtype(np.longdouble)
+EXACT_ACTIVATIONS = (None, "relu", "relu6")
+
+
+def unit_roundoff(dtype: str) -> float:
+    """Half the distance from 1 to the next larger number of a floating dtype."""
+    return float(np.finfo(dtype).eps) / 2
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The exact result and the largest error each element may have.
+
+    Attributes
+    ----------
+    y : ndarray of longdouble, or of the integer result dtype
+        In logical (N, K, P, Q) order.
+    bound : ndarray of longdouble
+        Largest permitted ``|computed - y|``; zero for integers.
+    magnitude : ndarray of longdouble
+        S, the sum of |x||w| (+ |bias|).
+    """
+
+    y: Array
+    bound: Array
+    magnitude: Array
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of `check`.
+
+    Attributes
+    ----------
+    ok : bool
+        Every element is within its bound, and non-finite elements are where they belong.
+    ratio : float
+        Largest error as a share of its bound; 0 for exact results, inf for a misplaced NaN.
+    error : float
+        Largest absolute error among finite elements.
+    units : float
+        Largest error in units of u*S, the figure that grows with careless summation.
+    """
+
+    ok: bool
+    ratio: float
+    error: float
+    units: float
+
+
+def expected(problem: ConvProblem, x: Array, w: Array, bias: Array | None = None) -> Expected:
+    """Compute the exact result and its bound, from logical NCHW x and (K, C/groups, R, S) w.
+
+    O(2 * macs) in longdouble; use `check` with ``channels`` for large problems.
+    """
+    if np.dtype(problem.out_dtype).kind != "f":
+        y = np.empty((problem.n, problem.k, problem.p, problem.q), problem.out_dtype)
+        reference.run(problem, None, x, w, bias, y)  # type: ignore[arg-type]
+        zero = np.zeros(y.shape, WIDE)
+        return Expected(y, zero, zero)
+    with np.errstate(all="ignore"):
+        y = reference.accumulate(problem, x, w, WIDE)
+        magnitude = reference.accumulate(
+            problem, np.abs(x.astype(WIDE)), np.abs(w.astype(WIDE)), WIDE
+        )
+        if bias is not None:
+            y = y + bias.astype(WIDE)[:, None, None]
+            magnitude = magnitude + np.abs(bias.astype(WIDE))[:, None, None]
+        return _with_activation(problem, y, magnitude)
+
+
+def _with_activation(problem: ConvProblem, y: Array, magnitude: Array) -> Expected:
+    out, terms = problem.out_dtype, problem.reduction + problem.bias
+    u_sum, u_out = unit_roundoff(problem.accumulator), unit_roundoff(out)
+    eta = float(np.finfo(problem.accumulator).smallest_subnormal)
+    bound = terms * u_sum / (1 - terms * u_sum) * magnitude + terms * eta
+    if problem.activation is not None:
+        activation = ACTIVATIONS[problem.activation]
+        value, argument = activation.function(y), np.minimum(np.abs(y), 1)
+        bound = bound * WIDE.type(activation.lipschitz)
+        if problem.activation not in EXACT_ACTIVATIONS:
+            bound = bound + 8 * u_sum * np.maximum(np.abs(value), argument)
+        y = value
+    if out != problem.accumulator:
+        bound = u_out * np.abs(y) + (1 + u_out) * bound + float(np.finfo(out).smallest_subnormal)
+    return Expected(y, bound, magnitude)
+
+
+def compare(want: Expected, got: Array) -> Verdict:
+    """Hold computed values against an `Expected` of the same shape."""
+    if got.dtype.kind != "f":
+        wrong = got != want.y
+        return Verdict(not wrong.any(), np.inf if wrong.any() else 0.0, float(wrong.sum()), 0.0)
+    with np.errstate(all="ignore"):
+        overflow = np.abs(want.y) + want.bound > float(np.finfo(got.dtype).max)
+        finite = np.isfinite(want.y) & ~overflow
+        same_kind = (np.isnan(want.y) == np.isnan(got)) & (
+            ~np.isinf(want.y) | (got.astype(WIDE) == want.y)
+        )
+        error = np.where(finite, np.abs(got.astype(WIDE) - want.y), 0)
+        error = np.where(np.isnan(error), np.inf, error)
+        ratio = np.where(error == 0, 0, error / want.bound)
+        scale = want.magnitude * unit_roundoff("float32" if got.dtype == "float16" else got.dtype.name)
+        units = np.where((error == 0) | (scale == 0), 0, error / scale)
+    ok = bool(np.all(same_kind | overflow) and np.all(error <= want.bound))
+    worst = float(ratio.max(initial=0)) if np.all(same_kind | overflow) else np.inf
+    return Verdict(ok, worst, float(error.max(initial=0)), float(units.max(initial=0)))
+
+
+def check(
+    problem: ConvProblem,
+    x: Array,
+    w: Array,
+    bias: Array | None,
+    got: Array,
+    channels: Iterable[int] | None = None,
+) -> Verdict:
+    """Hold a computed result, logical (N, K, P, Q), against the definition and its bound.
+
+    Parameters
+    ----------
+    problem : ConvProblem
+    x, w, bias : ndarray
+        Logical (N, C, H, W), (K, C/groups, R, S), (K,).
+    got : ndarray
+        What a backend computed.
+    channels : iterable of int, optional
+        Output channels to verify, all pixels of each; default all. One channel costs 1/K of the
+        whole.
+    """
+    if channels is None:
+        return compare(expected(problem, x, w, bias), got)
+    per_group_in, per_group_out = problem.c // problem.groups, problem.k // problem.groups
+    single = replace(problem, c=per_group_in, k=1, groups=1)
+    verdicts = []
+    for k in channels:
+        first = k // per_group_out * per_group_in
+        part = expected(
+            single, x[:, first : first + per_group_in], w[k : k + 1],
+            None if bias is None else bias[k : k + 1],
+        )  # fmt: skip
+        verdicts.append(compare(part, got[:, k : k + 1]))
+    return Verdict(
+        all(v.ok for v in verdicts),
+        max((v.ratio for v in verdicts), default=0.0),
+        max((v.error for v in verdicts), default=0.0),
+        max((v.units for v in verdicts), default=0.0),
+    )
