@@ -1,0 +1,85 @@
+"""The committed table of worst errors: what was measured once must not quietly grow.
+
+For every instruction set, backend, algorithm and dtype the table holds two figures:
+
+- ``bound``: largest error as a share of the derived bound (1 is what is promised);
+- ``gate``: largest error in units of u*S, as a share of max(4, 2*sqrt(n)), the regression gate.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from . import backends
+
+PATH = Path(__file__).parent.parent / "data" / "worst_ratios.json"
+
+#: Growth that a compiler's rounding choices may cause.
+GROWTH = 1.25
+FLOOR = 0.02
+
+Figures = dict[str, float]
+
+
+class Table:
+    """Worst figures of this run beside the committed ones."""
+
+    def __init__(self) -> None:
+        self.updating = False
+        self.committed: dict[str, dict[str, Figures]] = (
+            json.loads(PATH.read_text()) if PATH.exists() else {}
+        )
+        self.measured: dict[str, Figures] = {}
+
+    def limits(self, key: str) -> Figures:
+        """Largest figures permitted for ``backend/algorithm/dtype``; without a row, the promise."""
+        row = self.committed.get(backends.isa(), {}).get(key)
+        if row is None or self.updating:
+            return {"bound": 1.0, "gate": 1.0}
+        return {name: min(1.0, value * GROWTH + FLOOR) for name, value in row.items()}
+
+    def record(self, key: str, figures: Figures) -> None:
+        """Keep the worst of each figure, and hold it against the committed row."""
+        worst = self.measured.setdefault(key, dict.fromkeys(figures, 0.0))
+        for name, value in figures.items():
+            worst[name] = max(worst[name], value)
+        for name, limit in self.limits(key).items():
+            assert figures[name] <= limit, (
+                f"{key}: {name} {figures[name]:.4f} exceeds {limit:.4f}, the committed worst and "
+                f"{GROWTH - 1:.0%}; if that is meant, rerun with --update-worst-ratios"
+            )
+
+    def write(self) -> None:
+        """Rewrite the rows that this run measured, where asked to."""
+        if not self.updating or not self.measured:
+            return
+        rows = self.committed.setdefault(backends.isa(), {})
+        for key, figures in self.measured.items():
+            rows[key] = {name: round(value, 4) for name, value in figures.items()}
+        PATH.parent.mkdir(exist_ok=True)
+        PATH.write_text(json.dumps(self.committed, indent=1, sort_keys=True) + "\n")
+
+    def report(self) -> list[str]:
+        """Lines for the end of the test run."""
+        if not self.measured:
+            return []
+        isa = backends.isa()
+        rows = self.committed.get(isa, {})
+        lines = [f"{isa + ':':46s}   bound (was)        gate (was)"]
+        for key in sorted(self.measured):
+            was = rows.get(key)
+            cells = [
+                f"{value:7.4f} ({'  none' if was is None else format(was[name], '6.4f')})"
+                for name, value in self.measured[key].items()
+            ]
+            lines.append(f"  {key:44s} " + "   ".join(cells))
+        if any(key not in rows for key in self.measured):
+            lines.append(
+                "  rows marked none were judged by the derived bounds alone; "
+                "pytest --update-worst-ratios commits them"
+            )
+        return lines
+
+
+TABLE = Table()
