@@ -1,0 +1,20 @@
+// Which instruction set this processor runs.
+#pragma once
+
+#include <string>
+
+#include "kernels/kernels.hpp"
+
+namespace fastconv {
+
+// The kernels for the best instruction set of this processor, or for the one FASTCONV_ISA names.
+// Throws std::runtime_error when that one is unknown or the processor lacks it: forced is forced.
+const KernelTable& active_kernels();
+
+// Names of the instruction sets compiled into this library, best first, separated by spaces.
+std::string compiled_isas();
+
+template <class T>
+const Kernels<T>& kernels_for();
+
+}  // namespace fastconv

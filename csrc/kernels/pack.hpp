@@ -1,0 +1,210 @@
+// Packing: the im2col gather. Border modes, strides, dilation, groups and layout are handled here
+// and nowhere else; the image is never unfolded beyond one block of the product.
+//
+// Order of the reduction: (c, r, s) for NCHW, (r, s, c) for NHWC, the order in which memory runs.
+#pragma once
+
+#include "kernels/border.hpp"
+#include "kernels/copy.hpp"
+#include "kernels/gemm_tile.hpp"
+#include "kernels/kernels.hpp"
+
+namespace fastconv {
+namespace FASTCONV_ISA {
+namespace {
+
+// One image and one group of the problem: what a task packs from.
+template <class T>
+struct Slice {
+    const Problem& problem;
+    Index channels;  // per group
+    View<const T> x;
+    View<const T> w;
+};
+
+// A run of consecutive output pixels in one output row.
+struct Run {
+    Index lane, length;
+    Index p, q;
+};
+
+// Splits `count` pixels from `first` on into runs; there are at most `count`.
+inline int split_runs(Index first, Index count, Index width, Run* runs) {
+    int n = 0;
+    Index p = first / width, q = first % width;
+    for (Index lane = 0; lane < count;) {
+        const Index length = least(count - lane, width - q);
+        runs[n++] = {lane, length, p, q};
+        lane += length;
+        p += 1;
+        q = 0;
+    }
+    return n;
+}
+
+// Lanes [begin, end) of a run read inside the image; the others read the border.
+struct Inside {
+    Index begin, end;
+};
+
+inline Inside inside_lanes(Index first, Index step, Index length, Index size) {
+    const Index begin = first >= 0 ? 0 : least(length, ceil_div(-first, step));
+    const Index end = first >= size ? 0 : least(length, ceil_div(size - first, step));
+    return {begin, most(begin, end)};
+}
+
+// Gathers one run for one kernel tap and one channel. `row` points to the source row, or is null
+// for a row of zeros; `column` is the source column of the run's first lane.
+template <class T>
+inline void gather_run(T* to, const T* row, Index column, Inside inside, Index length,
+                       const Problem& problem, Index column_stride) {
+    if (!row) return fill_zero(to, length);
+    const Index step = problem.stride_w;
+    if (problem.pad_mode == PadMode::kConstant) {
+        fill_zero(to, inside.begin);
+        fill_zero(to + inside.end, length - inside.end);
+    } else {
+        for (Index lane = 0; lane < length; ++lane) {
+            if (lane == inside.begin) lane = inside.end;
+            if (lane >= length) break;
+            const Index source = source_index(column + lane * step, problem.w, problem.pad_mode);
+            to[lane] = row[source * column_stride];
+        }
+    }
+    if (inside.end > inside.begin) {
+        copy_strided(to + inside.begin, row + (column + inside.begin * step) * column_stride,
+                     step * column_stride, inside.end - inside.begin);
+    }
+}
+
+// NCHW, B: pixels [first, first + count) x reduction steps [depth0, depth0 + depth), one panel of
+// kCols lanes; lanes beyond `count` are zero.
+template <class T>
+void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count, Index depth0,
+                      Index depth) {
+    constexpr int kC = kCols<T>;
+    const Problem& problem = slice.problem;
+    const Index taps = problem.r * problem.s, depth_end = depth0 + depth;
+    Run runs[kC];
+    const int run_count = split_runs(first, count, problem.q, runs);
+    for (Index tap = 0; tap < taps; ++tap) {
+        // channels whose step c * taps + tap lies in this depth block
+        const Index c_begin = depth0 > tap ? ceil_div(depth0 - tap, taps) : 0;
+        const Index c_end = depth_end > tap ? ceil_div(depth_end - tap, taps) : 0;
+        if (c_begin >= c_end) continue;
+        const Index r = tap / problem.s, s = tap % problem.s;
+        T* tap_rows = panel + (c_begin * taps + tap - depth0) * kC;
+        for (int i = 0; i < run_count; ++i) {
+            const Run run = runs[i];
+            const Index in_row = run.p * problem.stride_h - problem.pad_top + r * problem.dilation_h;
+            const Index row = source_index(in_row, problem.h, problem.pad_mode);
+            const Index column =
+                run.q * problem.stride_w - problem.pad_left + s * problem.dilation_w;
+            const Inside inside = inside_lanes(column, problem.stride_w, run.length, problem.w);
+            const T* source = row < 0 ? nullptr
+                                      : slice.x.data + c_begin * slice.x.stride[1] +
+                                            row * slice.x.stride[2];
+            T* to = tap_rows + run.lane;
+            for (Index c = c_begin; c < c_end; ++c) {
+                gather_run(to, source, column, inside, run.length, problem, slice.x.stride[3]);
+                to += taps * kC;
+                if (source) source += slice.x.stride[1];
+            }
+        }
+    }
+    if (count < kC) {
+        for (Index d = 0; d < depth; ++d) fill_zero(panel + d * kC + count, kC - count);
+    }
+}
+
+// NHWC, B: output channels [first, first + count), one panel; the kernel is turned so that the
+// channels of one tap are consecutive.
+template <class T>
+void pack_kernel_panel(T* panel, const Slice<T>& slice, Index first, Index count, Index depth0,
+                       Index depth) {
+    constexpr int kC = kCols<T>;
+    const Problem& problem = slice.problem;
+    const View<const T>& w = slice.w;
+    for (Index lane = 0; lane < count; ++lane) {
+        const T* kernel = w.data + (first + lane) * w.stride[0];
+        for (Index d = 0; d < depth;) {
+            const Index tap = (depth0 + d) / slice.channels, c = (depth0 + d) % slice.channels;
+            const Index run = least(depth - d, slice.channels - c);
+            const T* from = kernel + c * w.stride[1] + tap / problem.s * w.stride[2] +
+                            tap % problem.s * w.stride[3];
+            for (Index i = 0; i < run; ++i) panel[(d + i) * kC + lane] = from[i * w.stride[1]];
+            d += run;
+        }
+    }
+    if (count < kC) {
+        for (Index d = 0; d < depth; ++d) fill_zero(panel + d * kC + count, kC - count);
+    }
+}
+
+// NCHW, A: rows are output channels.
+template <class T>
+void pack_kernel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, Index depth0,
+                      Index depth) {
+    const Problem& problem = slice.problem;
+    const View<const T>& w = slice.w;
+    const bool dense = w.stride[3] == 1 && w.stride[2] == problem.s &&
+                       w.stride[1] == problem.r * problem.s;
+    for (Index row = 0; row < rows; ++row) {
+        const T* kernel = w.data + (first + row) * w.stride[0];
+        T* to = panel + row * kPanelPitch<T>;
+        if (dense) {
+            copy_run(to, kernel + depth0, depth);
+            continue;
+        }
+        Index s = depth0 % problem.s, r = depth0 / problem.s % problem.r;
+        Index c = depth0 / problem.s / problem.r;
+        for (Index d = 0; d < depth; ++d) {
+            to[d] = kernel[c * w.stride[1] + r * w.stride[2] + s * w.stride[3]];
+            if (++s == problem.s) {
+                s = 0;
+                if (++r == problem.r) {
+                    r = 0;
+                    ++c;
+                }
+            }
+        }
+    }
+}
+
+// NHWC, A: rows are output pixels, each a run of channels per kernel tap.
+template <class T>
+void pack_pixel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, Index depth0,
+                     Index depth) {
+    const Problem& problem = slice.problem;
+    const View<const T>& x = slice.x;
+    for (Index d = 0; d < depth;) {
+        const Index tap = (depth0 + d) / slice.channels, c = (depth0 + d) % slice.channels;
+        const Index run = least(depth - d, slice.channels - c);
+        const Index tap_row = tap / problem.s * problem.dilation_h - problem.pad_top;
+        const Index tap_column = tap % problem.s * problem.dilation_w - problem.pad_left;
+        Index p = first / problem.q, q = first % problem.q;
+        for (Index i = 0; i < rows; ++i) {
+            const Index row =
+                source_index(p * problem.stride_h + tap_row, problem.h, problem.pad_mode);
+            const Index column =
+                source_index(q * problem.stride_w + tap_column, problem.w, problem.pad_mode);
+            T* to = panel + i * kPanelPitch<T> + d;
+            if (row < 0 || column < 0) {
+                fill_zero(to, run);
+            } else {
+                copy_strided(
+                    to, x.data + c * x.stride[1] + row * x.stride[2] + column * x.stride[3],
+                    x.stride[1], run);
+            }
+            if (++q == problem.q) {
+                q = 0;
+                ++p;
+            }
+        }
+        d += run;
+    }
+}
+
+}  // namespace
+}  // namespace FASTCONV_ISA
+}  // namespace fastconv

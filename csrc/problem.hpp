@@ -1,0 +1,58 @@
+// Plain mirror of fastconv.problem.ConvProblem: sizes in 64 bits, nothing else.
+// Declarations only: this header is included by sources compiled for different instruction sets,
+// and an inline function here could be linked from the wrong one.
+#pragma once
+
+#include <cstdint>
+
+namespace fastconv {
+
+using Index = std::int64_t;
+
+enum class PadMode : int { kConstant, kEdge, kReflect, kSymmetric, kWrap };
+
+enum class Activation : int {
+    kNone,
+    kRelu,
+    kRelu6,
+    kLeakyRelu,
+    kSigmoid,
+    kTanh,
+    kSilu,
+    kGelu,
+    kHardswish,
+};
+
+// Dimensions: n images, c channels, h x w input, k output channels, r x s kernel, p x q output.
+struct Problem {
+    Index n, c, h, w;
+    Index k, r, s;
+    Index p, q;
+    Index groups;
+    Index stride_h, stride_w;
+    Index dilation_h, dilation_w;
+    Index pad_top, pad_left;
+    PadMode pad_mode;
+    Activation activation;
+    bool channels_last;     // the caller's layout, which decides the order of the reduction
+    bool double_precision;  // float64, otherwise float32
+};
+
+// Logical axes N, C, H, W of x, K, C/groups, R, S of w, N, K, P, Q of y; strides in elements.
+template <class T>
+struct View {
+    T* data;
+    Index stride[4];
+};
+
+template <class T>
+struct Operands {
+    View<const T> x;
+    View<const T> w;
+    const T* bias;  // contiguous (K,), or null
+    View<T> y;
+};
+
+enum class Status { kOk, kNoMemory, kInterrupted };
+
+}  // namespace fastconv
