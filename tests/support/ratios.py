@@ -1,6 +1,7 @@
 """The committed table of worst errors: what was measured once must not quietly grow.
 
-For every instruction set, backend, algorithm and dtype the table holds two figures:
+For every instruction set, backend, algorithm, dtype and class of reduction length (few products
+are always near the bound, many never are) the table holds two figures:
 
 - ``bound``: largest error as a share of the derived bound (1 is what is promised);
 - ``gate``: largest error in units of u*S, as a share of max(4, 2*sqrt(n)), the regression gate.
@@ -22,6 +23,11 @@ FLOOR = 0.02
 Figures = dict[str, float]
 
 
+def key_of(backend: str, algorithm: str, dtype: str, reduction: int) -> str:
+    """Row of the table that an error belongs to."""
+    return f"{backend}/{algorithm}/{dtype}/{'n<=32' if reduction <= 32 else 'n>32'}"
+
+
 class Table:
     """Worst figures of this run beside the committed ones."""
 
@@ -33,7 +39,7 @@ class Table:
         self.measured: dict[str, Figures] = {}
 
     def limits(self, key: str) -> Figures:
-        """Largest figures permitted for ``backend/algorithm/dtype``; without a row, the promise."""
+        """Largest figures permitted for a key; without a committed row, the promise alone."""
         row = self.committed.get(backends.isa(), {}).get(key)
         if row is None or self.updating:
             return {"bound": 1.0, "gate": 1.0}
@@ -41,12 +47,14 @@ class Table:
 
     def record(self, key: str, figures: Figures) -> None:
         """Keep the worst of each figure, and hold it against the committed row."""
-        worst = self.measured.setdefault(key, dict.fromkeys(figures, 0.0))
+        worst = self.measured.setdefault(key, {})
         for name, value in figures.items():
-            worst[name] = max(worst[name], value)
-        for name, limit in self.limits(key).items():
-            assert figures[name] <= limit, (
-                f"{key}: {name} {figures[name]:.4f} exceeds {limit:.4f}, the committed worst and "
+            worst[name] = max(worst.get(name, 0.0), value)
+        limits = self.limits(key)
+        for name, value in figures.items():
+            limit = limits.get(name, 1.0)
+            assert value <= limit, (
+                f"{key}: {name} {value:.4f} exceeds {limit:.4f}, the committed worst and "
                 f"{GROWTH - 1:.0%}; if that is meant, rerun with --update-worst-ratios"
             )
 
@@ -68,9 +76,9 @@ class Table:
         rows = self.committed.get(isa, {})
         lines = [f"{isa + ':':46s}   bound (was)        gate (was)"]
         for key in sorted(self.measured):
-            was = rows.get(key)
+            was = rows.get(key, {})
             cells = [
-                f"{value:7.4f} ({'  none' if was is None else format(was[name], '6.4f')})"
+                f"{value:7.4f} ({'  none' if name not in was else format(was[name], '6.4f')})"
                 for name, value in self.measured[key].items()
             ]
             lines.append(f"  {key:44s} " + "   ".join(cells))
