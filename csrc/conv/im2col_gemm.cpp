@@ -75,6 +75,20 @@ Blocking make_blocking(const Problem& problem, int threads, Index thread_bytes) 
     return b;
 }
 
+// A 1x1 kernel that touches every pixel once sees an image as one long row.
+template <class T>
+void join_rows(Problem& problem, Operands<T>& arrays) {
+    const bool pointwise = problem.r == 1 && problem.s == 1 && problem.stride_h == 1 &&
+                           problem.stride_w == 1 && problem.p == problem.h &&
+                           problem.q == problem.w && problem.pad_top == 0 && problem.pad_left == 0;
+    const bool dense_x = arrays.x.stride[2] == problem.w * arrays.x.stride[3];
+    const bool dense_y = arrays.y.stride[2] == problem.q * arrays.y.stride[3];
+    if (!pointwise || !dense_x || !dense_y) return;
+    problem.w *= problem.h;
+    problem.q *= problem.p;
+    problem.h = problem.p = 1;
+}
+
 int useful_threads(const Problem& problem, int threads) {
     const double macs = double(problem.n) * double(problem.k) * double(problem.p) *
                         double(problem.q) * double(problem.c / problem.groups) *
@@ -103,8 +117,8 @@ template <class T>
 Status run_im2col_gemm(const Problem& problem, const Operands<T>& arrays,
                        const Resources& resources, const Interrupt& interrupt) {
     const int threads = useful_threads(problem, resources.threads);
-    const GemmJob<T> job{problem, arrays,
-                         make_blocking<T>(problem, threads, resources.thread_bytes)};
+    GemmJob<T> job{problem, arrays, make_blocking<T>(problem, threads, resources.thread_bytes)};
+    join_rows(job.problem, job.arrays);
     const Index elements = thread_elements<T>(job.blocking);
     const Index used = std::min<Index>(threads, job.blocking.tasks);
     T* scratch = static_cast<T*>(thread_workspace(std::size_t(used * elements) * sizeof(T)));

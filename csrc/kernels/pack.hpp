@@ -53,27 +53,81 @@ inline Inside inside_lanes(Index first, Index step, Index length, Index size) {
     return {begin, most(begin, end)};
 }
 
-// Gathers one run for one kernel tap and one channel. `row` points to the source row, or is null
-// for a row of zeros; `column` is the source column of the run's first lane.
+// One run seen through one kernel tap: the same geometry for every channel.
 template <class T>
-inline void gather_run(T* to, const T* row, Index column, Inside inside, Index length,
-                       const Problem& problem, Index column_stride) {
-    if (!row) return fill_zero(to, length);
+struct TapRun {
+    const T* source;  // first channel's row, or null for a row of zeros
+    Index column;     // source column of the first lane
+    Index length;
+    Inside inside;
+};
+
+template <class T>
+TapRun<T> tap_run(const Slice<T>& slice, const Run& run, Index tap, Index channel) {
+    const Problem& problem = slice.problem;
+    const Index r = tap / problem.s, s = tap % problem.s;
+    const Index in_row = run.p * problem.stride_h - problem.pad_top + r * problem.dilation_h;
+    const Index row = source_index(in_row, problem.h, problem.pad_mode);
+    const Index column = run.q * problem.stride_w - problem.pad_left + s * problem.dilation_w;
+    const View<const T>& x = slice.x;
+    return {row < 0 ? nullptr : x.data + channel * x.stride[1] + row * x.stride[2], column,
+            run.length, inside_lanes(column, problem.stride_w, run.length, problem.w)};
+}
+
+// Gathers a run of one channel that may cross the border. `from` is the channel's row.
+template <class T>
+inline void gather_run(T* to, const T* from, const TapRun<T>& run, const Problem& problem,
+                       Index pixel_pitch) {
+    const Inside inside = run.inside;
     const Index step = problem.stride_w;
     if (problem.pad_mode == PadMode::kConstant) {
         fill_zero(to, inside.begin);
-        fill_zero(to + inside.end, length - inside.end);
+        fill_zero(to + inside.end, run.length - inside.end);
     } else {
-        for (Index lane = 0; lane < length; ++lane) {
+        for (Index lane = 0; lane < run.length; ++lane) {
             if (lane == inside.begin) lane = inside.end;
-            if (lane >= length) break;
-            const Index source = source_index(column + lane * step, problem.w, problem.pad_mode);
-            to[lane] = row[source * column_stride];
+            if (lane >= run.length) break;
+            const Index column =
+                source_index(run.column + lane * step, problem.w, problem.pad_mode);
+            to[lane] = from[column * pixel_pitch];
         }
     }
     if (inside.end > inside.begin) {
-        copy_strided(to + inside.begin, row + (column + inside.begin * step) * column_stride,
-                     step * column_stride, inside.end - inside.begin);
+        copy_strided(to + inside.begin, from + (run.column + inside.begin * step) * pixel_pitch,
+                     step * pixel_pitch, inside.end - inside.begin);
+    }
+}
+
+// Gathers a run for `channels` consecutive channels; their rows in the panel are `row_pitch`
+// apart. What does not change between channels is decided once, here.
+template <class T>
+void gather_channels(T* to, Index row_pitch, Index channels, const TapRun<T>& run,
+                     const Slice<T>& slice) {
+    const Index pixel_pitch = slice.x.stride[3], channel_pitch = slice.x.stride[1];
+    const bool whole = run.inside.begin == 0 && run.inside.end == run.length;
+    const T* from = run.source;
+    if (!from) {
+        for (Index c = 0; c < channels; ++c) fill_zero(to + c * row_pitch, run.length);
+    } else if (whole && slice.problem.stride_w * pixel_pitch == 1) {
+        from += run.column;
+        if (run.length == kCols<T>) {
+            for (Index c = 0; c < channels; ++c) {
+                for (int i = 0; i < kVectors; ++i) {
+                    store(to + i * kLanes<T>, load(from + i * kLanes<T>));
+                }
+                to += row_pitch;
+                from += channel_pitch;
+            }
+        } else {
+            for (Index c = 0; c < channels; ++c) {
+                copy_run(to + c * row_pitch, from + c * channel_pitch, run.length);
+            }
+        }
+    } else {
+        for (Index c = 0; c < channels; ++c) {
+            gather_run(to + c * row_pitch, from + c * channel_pitch, run, slice.problem,
+                       pixel_pitch);
+        }
     }
 }
 
@@ -92,24 +146,10 @@ void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count,
         const Index c_begin = depth0 > tap ? ceil_div(depth0 - tap, taps) : 0;
         const Index c_end = depth_end > tap ? ceil_div(depth_end - tap, taps) : 0;
         if (c_begin >= c_end) continue;
-        const Index r = tap / problem.s, s = tap % problem.s;
         T* tap_rows = panel + (c_begin * taps + tap - depth0) * kC;
         for (int i = 0; i < run_count; ++i) {
-            const Run run = runs[i];
-            const Index in_row = run.p * problem.stride_h - problem.pad_top + r * problem.dilation_h;
-            const Index row = source_index(in_row, problem.h, problem.pad_mode);
-            const Index column =
-                run.q * problem.stride_w - problem.pad_left + s * problem.dilation_w;
-            const Inside inside = inside_lanes(column, problem.stride_w, run.length, problem.w);
-            const T* source = row < 0 ? nullptr
-                                      : slice.x.data + c_begin * slice.x.stride[1] +
-                                            row * slice.x.stride[2];
-            T* to = tap_rows + run.lane;
-            for (Index c = c_begin; c < c_end; ++c) {
-                gather_run(to, source, column, inside, run.length, problem, slice.x.stride[3]);
-                to += taps * kC;
-                if (source) source += slice.x.stride[1];
-            }
+            gather_channels(tap_rows + runs[i].lane, taps * kC, c_end - c_begin,
+                            tap_run(slice, runs[i], tap, c_begin), slice);
         }
     }
     if (count < kC) {

@@ -45,7 +45,7 @@ inline void store(T* p, Vec<T> v) {
 
 template <class T>
 inline Vec<T> splat(T value) {
-    return Vec<T>{} + value;
+    return value - Vec<T>{};  // x - 0 is x, also for -0, and folds to a broadcast; 0 + x is neither
 }
 
 }  // namespace
