@@ -13,7 +13,7 @@ import pytest
 from support import backends, ratios
 from support.backends import FLOATS, INTEGERS
 from support.cases import FAMILIES, Case
-from support.judge import gate, judge, on
+from support.judge import gate, gated, judge, on
 
 import fastconv
 from fastconv.activations import ACTIVATIONS
@@ -101,7 +101,7 @@ def run(backend: str, case: Case, families: list[str]) -> None:
         found = judge(on(backend), case, family)
         if case.problem.out_dtype.startswith("float"):
             figures = {"bound": found.ratio}
-            if case.activation is None and case.dtype in FLOATS:
+            if gated(case, family):
                 figures["gate"] = found.units / gate(case)
             key = ratios.key_of(backend, algorithm, case.dtype, case.problem.reduction)
             ratios.TABLE.record(key, figures)
@@ -198,6 +198,9 @@ def test_mixed_dtypes_promote_first(backend: str, x: str, w: str) -> None:
     image = rng.integers(0, 2, (1, 2, 5, 6)).astype(x)
     kernel = rng.integers(0, 2, (3, 2, 3, 3)).astype(w)
     want = fastconv.conv2d(image.astype("f8"), kernel.astype("f8"), backend="reference")
-    if not all(backends.serves(backend, d) for d in ("uint8", "int16", "float32")):
-        pytest.skip(f"{backend} computes floating-point numbers alone")
-    assert np.array_equal(fastconv.conv2d(image, kernel, backend=backend), want)
+    common = np.result_type(np.uint8 if x == w == "bool" else x, w)
+    if backends.serves(backend, common.name):
+        assert np.array_equal(fastconv.conv2d(image, kernel, backend=backend), want)
+    else:
+        with pytest.raises(fastconv.BackendUnsupported):
+            fastconv.conv2d(image, kernel, backend=backend)
