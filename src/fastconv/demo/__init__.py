@@ -1,0 +1,1 @@
+"""What the demo convolves: a photograph, classic image filters, the convolutions of AlexNet."""
