@@ -104,20 +104,19 @@ double measure_peak(int threads, bool double_precision, double seconds) {
     using Clock = std::chrono::steady_clock;
     std::atomic<double> total{0};
     // one task a thread; each runs for the same time, so that slow cores are not waited for
-    parallel_for(
-        threads, threads,
-        [&](Index, int) {
-            const auto start = Clock::now();
-            double flops = 0, elapsed = 0;
-            while (elapsed < seconds) {
-                flops += loop(20000);
-                elapsed = std::chrono::duration<double>(Clock::now() - start).count();
-            }
-            double sum = total.load();
-            while (!total.compare_exchange_weak(sum, sum + flops / elapsed)) {
-            }
-        },
-        {});
+    parallel_for(threads, threads,
+                 [&](Index, int) {
+                     const auto start = Clock::now();
+                     double flops = 0, elapsed = 0;
+                     while (elapsed < seconds) {
+                         flops += loop(20000);
+                         elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+                     }
+                     double sum = total.load();
+                     while (!total.compare_exchange_weak(sum, sum + flops / elapsed)) {
+                     }
+                 },
+                 {});
     return total.load() / 1e9;
 }
 
@@ -143,18 +142,32 @@ PYBIND11_MODULE(_native, module) {
                          Index q, Index groups, Index stride_h, Index stride_w, Index dilation_h,
                          Index dilation_w, Index pad_top, Index pad_left, int pad_mode,
                          int activation, bool channels_last, bool double_precision) {
-                 return Problem{n,          c,          h,        w,
-                                k,          r,          s,        p,
-                                q,          groups,     stride_h, stride_w,
-                                dilation_h, dilation_w, pad_top,  pad_left,
-                                PadMode(pad_mode), Activation(activation), channels_last,
+                 return Problem{n,
+                                c,
+                                h,
+                                w,
+                                k,
+                                r,
+                                s,
+                                p,
+                                q,
+                                groups,
+                                stride_h,
+                                stride_w,
+                                dilation_h,
+                                dilation_w,
+                                pad_top,
+                                pad_left,
+                                PadMode(pad_mode),
+                                Activation(activation),
+                                channels_last,
                                 double_precision};
              }),
              py::kw_only(), py::arg("n"), py::arg("c"), py::arg("h"), py::arg("w"), py::arg("k"),
              py::arg("r"), py::arg("s"), py::arg("p"), py::arg("q"), py::arg("groups"),
-             py::arg("stride_h"), py::arg("stride_w"), py::arg("dilation_h"),
-             py::arg("dilation_w"), py::arg("pad_top"), py::arg("pad_left"), py::arg("pad_mode"),
-             py::arg("activation"), py::arg("channels_last"), py::arg("double_precision"));
+             py::arg("stride_h"), py::arg("stride_w"), py::arg("dilation_h"), py::arg("dilation_w"),
+             py::arg("pad_top"), py::arg("pad_left"), py::arg("pad_mode"), py::arg("activation"),
+             py::arg("channels_last"), py::arg("double_precision"));
     module.def("conv2d", &conv2d, py::arg("problem"), py::arg("x"), py::arg("w"), py::arg("bias"),
                py::arg("out"), py::arg("threads"), py::arg("thread_bytes"));
     module.def("algorithm", &algorithm, py::arg("problem"), py::arg("threads"),

@@ -11,7 +11,9 @@ struct Candidate {
     bool (*runs_here)();
 };
 
-bool always() { return true; }
+bool always() {
+    return true;
+}
 
 // Best first. __builtin_cpu_supports also asks whether the operating system saves the registers.
 #if defined(__x86_64__)
@@ -20,7 +22,9 @@ bool has_avx512() {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("fma");
 }
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 
 const Candidate kCandidates[] = {
     {kKernelsAvx512, has_avx512},

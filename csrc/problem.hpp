@@ -34,7 +34,7 @@ struct Problem {
     Index pad_top, pad_left;
     PadMode pad_mode;
     Activation activation;
-    bool channels_last;     // the caller's layout, which decides the order of the reduction
+    bool channels_last;     // the caller's layout
     bool double_precision;  // float64, otherwise float32
 };
 

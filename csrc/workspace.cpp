@@ -44,6 +44,8 @@ void* thread_workspace(std::size_t bytes) {
     return fits && !wasteful ? block.data : block.resize(bytes ? bytes : kAlignment);
 }
 
-void fail_next_allocations(int count) { failures.store(count); }
+void fail_next_allocations(int count) {
+    failures.store(count);
+}
 
 }  // namespace fastconv

@@ -7,8 +7,8 @@
 namespace fastconv {
 
 struct Resources {
-    int threads;          // most threads to use
-    Index thread_bytes;   // most scratch for each
+    int threads;         // most threads to use
+    Index thread_bytes;  // most scratch for each
 };
 
 struct Plan {

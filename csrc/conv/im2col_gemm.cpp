@@ -1,6 +1,7 @@
 // im2col folded into the packing of a five-loop GEMM (Goto and van de Geijn, "Anatomy of
 // high-performance matrix multiplication", 2008): takes every legal problem.
 #include <algorithm>
+#include <thread>
 
 #include "conv/conv.hpp"
 #include "cpu.hpp"
@@ -9,7 +10,9 @@
 namespace fastconv {
 namespace {
 
-Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+Index ceil_div(Index a, Index b) {
+    return (a + b - 1) / b;
+}
 
 // A packed block of B should stay in half of a second-level cache; one that is reused for very
 // many rows may live in the next level.
@@ -20,14 +23,19 @@ constexpr double kThreadMacs = 1 << 16;
 // Columns and rows of a task below which packing the other operand is no longer paid for.
 constexpr Index kLeastColPanels = 4;
 constexpr Index kLeastPixelRows = 512;
+// Output channels become vector lanes where they fill at least this part of a tile.
+constexpr Index kLeastLanes = 4;
+// Threads beyond a few per processor only wait for each other, and creating them can fail.
+constexpr int kThreadsPerProcessor = 4;
 
 template <class T>
 Blocking make_blocking(const Problem& problem, int threads, Index thread_bytes) {
     const Kernels<T>& kernels = kernels_for<T>();
     const Index pixels = problem.p * problem.q, outputs = problem.k / problem.groups;
     Blocking b{};
-    b.rows = problem.channels_last ? pixels : outputs;
-    b.cols = problem.channels_last ? outputs : pixels;
+    b.pixel_rows = problem.channels_last && outputs * kLeastLanes >= kernels.tile.cols;
+    b.rows = b.pixel_rows ? pixels : outputs;
+    b.cols = b.pixel_rows ? outputs : pixels;
     b.depth = problem.c / problem.groups * problem.r * problem.s;
     b.depth_blocks = ceil_div(b.depth, kernels.max_depth_block);
     b.depth_block = ceil_div(b.depth, b.depth_blocks);
@@ -36,11 +44,11 @@ Blocking make_blocking(const Problem& problem, int threads, Index thread_bytes) 
     const Index panel = kernels.tile.cols, panels = ceil_div(b.cols, panel);
     const Index images = problem.n * problem.groups;
     const Index wanted_bytes =
-        std::min(problem.channels_last ? kKernelBlockBytes : kPixelBlockBytes, thread_bytes);
+        std::min(b.pixel_rows ? kKernelBlockBytes : kPixelBlockBytes, thread_bytes);
     const Index wanted_tasks = threads > 1 ? 4 * threads : 1;
-    b.depth_chunk = problem.channels_last ? b.depth_blocks : 1;
+    b.depth_chunk = b.pixel_rows ? b.depth_blocks : 1;
     Index panels_per_block;
-    if (problem.channels_last) {
+    if (b.pixel_rows) {
         const Index panel_bytes = b.depth * panel * Index(sizeof(T));
         panels_per_block = std::max(wanted_bytes / panel_bytes, kLeastColPanels);
         while (panels_per_block > 1 && panels_per_block * panel_bytes > thread_bytes / 2) {
@@ -63,7 +71,7 @@ Blocking make_blocking(const Problem& problem, int threads, Index thread_bytes) 
 
     b.row_blocks = 1;
     const Index others = images * b.col_blocks;
-    if (problem.channels_last) {
+    if (b.pixel_rows) {
         b.row_blocks = std::min(ceil_div(wanted_tasks, others), ceil_div(b.rows, kLeastPixelRows));
     }
     if (others * b.row_blocks < threads) {
@@ -91,8 +99,10 @@ void join_rows(Problem& problem, Operands<T>& arrays) {
 
 int useful_threads(const Problem& problem, int threads) {
     const double macs = double(problem.n) * double(problem.k) * double(problem.p) *
-                        double(problem.q) * double(problem.c / problem.groups) *
-                        double(problem.r) * double(problem.s);
+                        double(problem.q) * double(problem.c / problem.groups) * double(problem.r) *
+                        double(problem.s);
+    const int processors = std::max(2, int(std::thread::hardware_concurrency()));
+    threads = std::min(threads, kThreadsPerProcessor * processors);
     return int(std::max(1.0, std::min(double(threads), macs / kThreadMacs)));
 }
 

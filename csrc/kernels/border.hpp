@@ -7,9 +7,15 @@ namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
-inline Index least(Index a, Index b) { return a < b ? a : b; }
-inline Index most(Index a, Index b) { return a > b ? a : b; }
-inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+inline Index least(Index a, Index b) {
+    return a < b ? a : b;
+}
+inline Index most(Index a, Index b) {
+    return a > b ? a : b;
+}
+inline Index ceil_div(Index a, Index b) {
+    return (a + b - 1) / b;
+}
 
 inline Index modulo(Index a, Index b) {
     const Index rest = a % b;

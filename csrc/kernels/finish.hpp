@@ -22,7 +22,8 @@ struct ExpConstants<float> {
 template <>
 struct ExpConstants<double> {
     static constexpr double shift = 6755399441055744.0, log2_e = 1.44269504088896340736;
-    static constexpr double ln2_high = 0.693147180369123816490, ln2_low = 1.90821492927058770002e-10;
+    static constexpr double ln2_high = 0.693147180369123816490,
+                            ln2_low = 1.90821492927058770002e-10;
     static constexpr double lowest = -708.0;
     static constexpr int mantissa_bits = 52, bias = 1023, terms = 13;
 };
@@ -74,8 +75,12 @@ inline Vec<T> hyperbolic_tangent(Vec<T> v) {
     return v == v ? (v < 0 ? -y : y) : v;
 }
 
-inline float half_erfc(float v) { return 0.5f * __builtin_erfcf(v * -0.707106781186547524f); }
-inline double half_erfc(double v) { return 0.5 * __builtin_erfc(v * -0.707106781186547524401); }
+inline float half_erfc(float v) {
+    return 0.5f * __builtin_erfcf(v * -0.707106781186547524f);
+}
+inline double half_erfc(double v) {
+    return 0.5 * __builtin_erfc(v * -0.707106781186547524401);
+}
 
 template <class T>
 inline Vec<T> gaussian_error_linear(Vec<T> v) {

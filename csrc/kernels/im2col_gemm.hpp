@@ -16,23 +16,21 @@ struct Output {
     T* data;
     Index row_pitch;
     bool direct;
-    bool channels_last;
+    bool pixel_rows;
     Index stride_k, stride_p, stride_q, width;
 
     Index pixel(Index i) const { return i / width * stride_p + i % width * stride_q; }
     T* at(Index row, Index col) const {
-        return channels_last ? data + pixel(row) + col * stride_k
-                             : data + row * stride_k + pixel(col);
+        return pixel_rows ? data + pixel(row) + col * stride_k : data + row * stride_k + pixel(col);
     }
 };
 
 template <class T>
-Output<T> make_output(const Problem& problem, const View<T>& y) {
+Output<T> make_output(const Problem& problem, const View<T>& y, bool pixel_rows) {
     const Index k = y.stride[1], p = y.stride[2], q = y.stride[3];
     const bool pixels_even = problem.p == 1 || p == problem.q * q;
-    const bool direct = pixels_even && (problem.channels_last ? k == 1 : q == 1);
-    return {y.data, problem.channels_last ? q : k, direct, problem.channels_last, k, p, q,
-            problem.q};
+    const bool direct = pixels_even && (pixel_rows ? k == 1 : q == 1);
+    return {y.data, pixel_rows ? q : k, direct, pixel_rows, k, p, q, problem.q};
 }
 
 // One task's coordinates and the arrays of its image and group.
@@ -63,7 +61,7 @@ Task<T> make_task(const GemmJob<T>& job, Index index) {
     y.data += image * y.stride[0] + group * outputs * y.stride[1];
     const Index row0 = row_block * blocking.row_block, col0 = col_block * blocking.col_block;
     return {{problem, channels, x, w},
-            make_output(problem, y),
+            make_output(problem, y, blocking.pixel_rows),
             arrays.bias ? arrays.bias + group * outputs : nullptr,
             row0,
             least(blocking.row_block, blocking.rows - row0),
@@ -77,7 +75,7 @@ void pack_columns(T* packed, const Task<T>& task, Index depth0, Index depth) {
     for (Index col = 0; col < task.cols; col += kC) {
         const Index count = least(kC, task.cols - col);
         T* panel = packed + col * depth;
-        if (task.slice.problem.channels_last) {
+        if (task.out.pixel_rows) {
             pack_kernel_panel(panel, task.slice, task.col0 + col, count, depth0, depth);
         } else {
             pack_pixel_panel(panel, task.slice, task.col0 + col, count, depth0, depth);
@@ -87,56 +85,43 @@ void pack_columns(T* packed, const Task<T>& task, Index depth0, Index depth) {
 
 template <class T>
 void pack_rows(T* panel, const Task<T>& task, Index row, Index rows, Index depth0, Index depth) {
-    if (task.slice.problem.channels_last) {
+    if (task.out.pixel_rows) {
         pack_pixel_rows(panel, task.slice, row, rows, depth0, depth);
     } else {
         pack_kernel_rows(panel, task.slice, row, rows, depth0, depth);
     }
 }
 
-// The tile through a buffer: for strided y, and for the last columns, where a whole vector would
-// reach beyond the block.
+// Bias and activation of a finished tile at `y`, in place or in the buffer.
 template <class T>
-void buffered_tile(TileFunction<T> function, Index depth, const T* a, const T* b,
-                   const Output<T>& out, Index row, Index rows, Index col, Index cols,
-                   bool accumulate) {
-    constexpr int kC = kCols<T>;
-    alignas(64) T buffer[kRows * kC];
-    for (Index i = 0; i < rows * kC; ++i) buffer[i] = T(0);
-    if (accumulate) {
-        for (Index i = 0; i < rows; ++i) {
-            if (out.direct) {
-                copy_run(buffer + i * kC, out.data + (row + i) * out.row_pitch + col, cols);
-            } else {
-                for (Index j = 0; j < cols; ++j) buffer[i * kC + j] = *out.at(row + i, col + j);
-            }
-        }
-    }
-    function(depth, a, b, buffer, kC, accumulate);
+void finish_tile(const Task<T>& task, T* y, Index pitch, Index row, Index rows, Index col,
+                 Index cols) {
+    const bool pixel_rows = task.out.pixel_rows;
     for (Index i = 0; i < rows; ++i) {
+        const T* bias = task.bias ? task.bias + (pixel_rows ? col : row + i) : nullptr;
+        finish_row(y + i * pitch, cols, bias, pixel_rows ? 1 : 0, task.slice.problem.activation);
+    }
+}
+
+template <class T>
+void load_tile(T* buffer, const Output<T>& out, Index row, Index rows, Index col, Index cols) {
+    for (Index i = 0; i < rows; ++i, buffer += kCols<T>) {
         if (out.direct) {
-            copy_run(out.data + (row + i) * out.row_pitch + col, buffer + i * kC, cols);
+            copy_run(buffer, out.data + (row + i) * out.row_pitch + col, cols);
         } else {
-            for (Index j = 0; j < cols; ++j) *out.at(row + i, col + j) = buffer[i * kC + j];
+            for (Index j = 0; j < cols; ++j) buffer[j] = *out.at(row + i, col + j);
         }
     }
 }
 
 template <class T>
-void finish_tile(const Task<T>& task, Index row, Index rows, Index col, Index cols) {
-    const Problem& problem = task.slice.problem;
-    const Output<T>& out = task.out;
-    const int bias_step = problem.channels_last ? 1 : 0;
-    for (Index i = 0; i < rows; ++i) {
-        const T* bias = task.bias ? task.bias + (problem.channels_last ? col : row + i) : nullptr;
+void store_tile(const T* buffer, const Output<T>& out, Index row, Index rows, Index col,
+                Index cols) {
+    for (Index i = 0; i < rows; ++i, buffer += kCols<T>) {
         if (out.direct) {
-            finish_row(out.data + (row + i) * out.row_pitch + col, cols, bias, bias_step,
-                       problem.activation);
-            continue;
-        }
-        for (Index j = 0; j < cols; ++j) {
-            finish_row(out.at(row + i, col + j), Index(1), bias ? bias + j * bias_step : nullptr,
-                       bias_step, problem.activation);
+            copy_run(out.data + (row + i) * out.row_pitch + col, buffer, cols);
+        } else {
+            for (Index j = 0; j < cols; ++j) *out.at(row + i, col + j) = buffer[j];
         }
     }
 }
@@ -147,8 +132,7 @@ void multiply_row_panel(const Task<T>& task, const T* packed_rows, const T* pack
                         Index rows, Index depth, bool first, bool last) {
     static constexpr TileTable<T> tiles;
     constexpr int kC = kCols<T>, kL = kLanes<T>;
-    const bool finish =
-        last && (task.bias || task.slice.problem.activation != Activation::kNone);
+    const bool finish = last && (task.bias || task.slice.problem.activation != Activation::kNone);
     for (Index col = 0; col < task.cols; col += kC) {
         const Index cols = least(kC, task.cols - col);
         const Index vectors = ceil_div(cols, kL);
@@ -156,17 +140,23 @@ void multiply_row_panel(const Task<T>& task, const T* packed_rows, const T* pack
         const T* b = packed_cols + col * depth;
         const Index y_col = task.col0 + col;
         if (task.out.direct && cols == vectors * kL) {
-            T* c = task.out.data + row * task.out.row_pitch + y_col;
-            function(depth, packed_rows, b, c, task.out.row_pitch, !first);
-        } else {
-            buffered_tile(function, depth, packed_rows, b, task.out, row, rows, y_col, cols,
-                          !first);
+            T* y = task.out.data + row * task.out.row_pitch + y_col;
+            function(depth, packed_rows, b, y, task.out.row_pitch, !first);
+            if (finish) finish_tile(task, y, task.out.row_pitch, row, rows, y_col, cols);
+            continue;
         }
-        if (finish) finish_tile(task, row, rows, y_col, cols);
+        // Through a buffer: for strided y, and for last columns narrower than a vector.
+        alignas(64) T buffer[kRows * kC] = {};
+        if (!first) load_tile(buffer, task.out, row, rows, y_col, cols);
+        function(depth, packed_rows, b, buffer, kC, !first);
+        if (finish) finish_tile(task, buffer, Index(kC), row, rows, y_col, cols);
+        store_tile(buffer, task.out, row, rows, y_col, cols);
     }
 }
 
-inline Index padded_cols(Index cols, Index tile) { return ceil_div(cols, tile) * tile; }
+inline Index padded_cols(Index cols, Index tile) {
+    return ceil_div(cols, tile) * tile;
+}
 
 template <class T>
 Index im2col_gemm_scratch(const Blocking& blocking) {
@@ -199,9 +189,8 @@ void im2col_gemm_task(const GemmJob<T>& job, Index index, T* scratch) {
                 const Index depth0 = block * blocking.depth_block;
                 const Index depth = least(blocking.depth_block, blocking.depth - depth0);
                 pack_rows(packed_rows, task, begin, rows, depth0, depth);
-                multiply_row_panel(task, packed_rows, packed_cols + (depth0 - chunk0) * cols,
-                                   begin, rows, depth, block == 0,
-                                   block + 1 == blocking.depth_blocks);
+                multiply_row_panel(task, packed_rows, packed_cols + (depth0 - chunk0) * cols, begin,
+                                   rows, depth, block == 0, block + 1 == blocking.depth_blocks);
             }
         }
     }

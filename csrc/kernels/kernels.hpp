@@ -14,8 +14,9 @@ struct TileShape {
 // How one convolution is cut into tasks; see conv/im2col_gemm.cpp for the reasons.
 //
 // The matrix product is Y[rows, cols] = A[rows, depth] * B[depth, cols] for every image and group.
-// NCHW: rows are output channels, columns are pixels; NHWC: rows are pixels, columns are channels.
+// Columns are the vector lanes: pixels for NCHW; output channels for NHWC if there are enough.
 struct Blocking {
+    bool pixel_rows;  // rows are pixels and columns output channels, or the other way round
     Index rows, cols, depth;
     Index depth_block;   // KC: products accumulated in registers before y is touched
     Index depth_blocks;  // ceil(depth / depth_block)

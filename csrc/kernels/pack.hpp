@@ -1,7 +1,8 @@
 // Packing: the im2col gather. Border modes, strides, dilation, groups and layout are handled here
 // and nowhere else; the image is never unfolded beyond one block of the product.
 //
-// Order of the reduction: (c, r, s) for NCHW, (r, s, c) for NHWC, the order in which memory runs.
+// Order of the reduction: (c, r, s) where pixels are columns, (r, s, c) where pixels are rows, the
+// order in which memory runs.
 #pragma once
 
 #include "kernels/border.hpp"
@@ -131,25 +132,23 @@ void gather_channels(T* to, Index row_pitch, Index channels, const TapRun<T>& ru
     }
 }
 
-// NCHW, B: pixels [first, first + count) x reduction steps [depth0, depth0 + depth), one panel of
-// kCols lanes; lanes beyond `count` are zero.
+// Pixels as columns: [first, first + count) x reduction steps [depth0, depth0 + depth), one panel
+// of kCols lanes; lanes beyond `count` are zero.
 template <class T>
 void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count, Index depth0,
                       Index depth) {
     constexpr int kC = kCols<T>;
     const Problem& problem = slice.problem;
-    const Index taps = problem.r * problem.s, depth_end = depth0 + depth;
+    const Index taps = problem.r * problem.s;
     Run runs[kC];
     const int run_count = split_runs(first, count, problem.q, runs);
-    for (Index tap = 0; tap < taps; ++tap) {
-        // channels whose step c * taps + tap lies in this depth block
-        const Index c_begin = depth0 > tap ? ceil_div(depth0 - tap, taps) : 0;
-        const Index c_end = depth_end > tap ? ceil_div(depth_end - tap, taps) : 0;
-        if (c_begin >= c_end) continue;
-        T* tap_rows = panel + (c_begin * taps + tap - depth0) * kC;
+    // Reduction step c * taps + tap: steps `taps` apart are one tap of consecutive channels.
+    for (Index step = 0; step < least(taps, depth); ++step) {
+        const Index tap = (depth0 + step) % taps, channel = (depth0 + step) / taps;
+        const Index channels = ceil_div(depth - step, taps);
         for (int i = 0; i < run_count; ++i) {
-            gather_channels(tap_rows + runs[i].lane, taps * kC, c_end - c_begin,
-                            tap_run(slice, runs[i], tap, c_begin), slice);
+            gather_channels(panel + step * kC + runs[i].lane, taps * kC, channels,
+                            tap_run(slice, runs[i], tap, channel), slice);
         }
     }
     if (count < kC) {
@@ -157,7 +156,7 @@ void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count,
     }
 }
 
-// NHWC, B: output channels [first, first + count), one panel; the kernel is turned so that the
+// Channels as columns: [first, first + count), one panel; the kernel is turned so that the
 // channels of one tap are consecutive.
 template <class T>
 void pack_kernel_panel(T* panel, const Slice<T>& slice, Index first, Index count, Index depth0,
@@ -181,14 +180,14 @@ void pack_kernel_panel(T* panel, const Slice<T>& slice, Index first, Index count
     }
 }
 
-// NCHW, A: rows are output channels.
+// Channels as rows.
 template <class T>
 void pack_kernel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, Index depth0,
                       Index depth) {
     const Problem& problem = slice.problem;
     const View<const T>& w = slice.w;
-    const bool dense = w.stride[3] == 1 && w.stride[2] == problem.s &&
-                       w.stride[1] == problem.r * problem.s;
+    const bool dense =
+        w.stride[3] == 1 && w.stride[2] == problem.s && w.stride[1] == problem.r * problem.s;
     for (Index row = 0; row < rows; ++row) {
         const T* kernel = w.data + (first + row) * w.stride[0];
         T* to = panel + row * kPanelPitch<T>;
@@ -211,7 +210,7 @@ void pack_kernel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, 
     }
 }
 
-// NHWC, A: rows are output pixels, each a run of channels per kernel tap.
+// Pixels as rows: each a run of channels per kernel tap.
 template <class T>
 void pack_pixel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, Index depth0,
                      Index depth) {
@@ -232,9 +231,9 @@ void pack_pixel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, I
             if (row < 0 || column < 0) {
                 fill_zero(to, run);
             } else {
-                copy_strided(
-                    to, x.data + c * x.stride[1] + row * x.stride[2] + column * x.stride[3],
-                    x.stride[1], run);
+                copy_strided(to,
+                             x.data + c * x.stride[1] + row * x.stride[2] + column * x.stride[3],
+                             x.stride[1], run);
             }
             if (++q == problem.q) {
                 q = 0;

@@ -118,10 +118,10 @@ _warned = False
 def _warn_if_native_is_missing(rejected: list[tuple[str, str]]) -> None:
     """Say once that the fast CPU backend is missing; a named backend is never warned about."""
     global _warned
-    reason = dict(rejected).get("native") if availability("native") is not None else None
-    if reason is None or _warned or dict(rejected).get("native") != availability("native"):
+    reason = availability("native") if "native" in dict(rejected) else None
+    if _warned or reason is None:
         return
     _warned = True
     warnings.warn(
-        f"fastconv runs without its native backend: {reason}", RuntimeWarning, stacklevel=5
+        f"fastconv runs without its native backend: {reason}", RuntimeWarning, stacklevel=4
     )

@@ -19,8 +19,8 @@ try:
 except ModuleNotFoundError:
     _missing = (
         "the native extension was not built when fastconv was installed; reinstall with a C++17 "
-        "compiler (Debian: apt-get install g++, macOS: xcode-select --install): "
-        "FASTCONV_REQUIRE_NATIVE=1 pip install --force-reinstall --no-binary fastconv fastconv"
+        "compiler at hand (Debian: apt-get install g++, macOS: xcode-select --install); "
+        "FASTCONV_REQUIRE_NATIVE=1 makes the installation show what fails"
     )
 except ImportError as _error:
     _missing = f"the native extension cannot be loaded: {_error}"
@@ -68,7 +68,7 @@ def _description(problem: ConvProblem) -> Any:
         pad_top=top, pad_left=left,
         pad_mode=PAD_MODES.index(problem.pad_mode),
         activation=activations.code(problem.activation),
-        channels_last=problem.layout == "NHWC",
+        channels_last=problem.layout == "NHWC" and problem.rank != 2,
         double_precision=problem.dtype == "float64",
     )  # fmt: skip
 
