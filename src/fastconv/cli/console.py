@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
-
-#: Characters a table may take where the output is no terminal.
-PLAIN_WIDTH = 110
 
 OK, FAILED = "ok", "FAILED"
 
@@ -81,18 +77,23 @@ def _print_rich(
 ) -> None:
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for column in columns:
         table.add_column(column.title, justify="right" if column.number else "left", no_wrap=True)
     styles = {OK: "green", FAILED: "bold red"}
     for index, row in enumerate(rows):
         table.add_row(*(Text(c, styles.get(c, "")) for c in row), end_section=index in rules)
-    terminal = sys.stdout.isatty()
-    wide = shutil.get_terminal_size().columns if terminal else PLAIN_WIDTH
-    Console(file=sys.stdout, width=wide, highlight=False).print(table)
+    # as wide as the table needs: a figure cut off would be worse than a wrapped line
+    console = Console(file=sys.stdout, highlight=False)
+    needed = Measurement.get(console, console.options.update(width=1000), table).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 class Progress:

@@ -33,10 +33,9 @@ COLUMNS = (
     Column("backend"),
     Column("algorithm"),
     Column("ms", True),
-    Column("best ms", True),
     Column("GFLOP/s", True),
     Column("of peak", True),
-    Column("error / bound", True),
+    Column("err/bound", True),
     Column("check"),
 )
 
@@ -126,7 +125,7 @@ def _measure_all(
     same = {"pad": "same", "pad_mode": "reflect"}
     cases = [
         Case(f"{len(filters.FILTERS)} filters, grey", grey, filters.bank(1), options=same),
-        Case(f"{len(filters.FILTERS)} filters, depthwise RGB", planes, filters.bank(3),
+        Case(f"{len(filters.FILTERS)} filters, RGB", planes, filters.bank(3),
              options={**same, "groups": 3}),
     ]  # fmt: skip
     measurements: list[Measurement] = []
@@ -164,14 +163,13 @@ def _error_share(m: Measurement) -> str:
 def _row(m: Measurement, repeated: bool) -> list[str]:
     name = "" if repeated else m.case
     if m.refusal is not None:
-        return [name, m.backend, "not computed", *"------"]
+        return [name, m.backend, "not computed", *"-----"]
     share = m.share_of_peak
     return [
         name,
         m.backend,
         m.algorithm,
         significant(1e3 * m.median),
-        significant(1e3 * min(m.seconds)),
         significant(m.gflops),
         "-" if share is None else percent(share),
         _error_share(m),
@@ -198,9 +196,11 @@ def _report(measurements: Sequence[Measurement]) -> None:
     else:
         print("peak: not measured (it takes the native backend)")
     print(
-        "error / bound: largest error found, as a share of the bound that is derived for it; "
-        "below 100 % passes"
+        "err/bound: largest error found, as a share of the bound that is derived for it; up to "
+        "100 % passes"
     )
+    checked = {m.case: f"{m.channels} of {m.y.shape[1]}" for m in measurements if m.y is not None}
+    print(f"check: every pixel of evenly spread channels: {', '.join(checked.values())}")
     for m in measurements:
         if m.refusal is not None:
             print(f"not computed: {m.case} on {m.backend}: {m.refusal}")
@@ -216,6 +216,6 @@ def _draw(options: argparse.Namespace, rgb: Array, measurements: Sequence[Measur
     grey_maps, rgb_maps, alexnet_maps = list(first.values())[:3]
     credit = photo.CREDIT if options.image is None else f"Photograph: {options.image.name}"
     total = sum(m.flops for m in measurements if m.backend == measurements[0].backend) / 1e9
-    footer = f"{credit}  ·  fastconv {version()}: {total:.2f} GFLOP, every map checked"
+    footer = f"{credit}  ·  fastconv {version()}: {total:.2f} GFLOP in {len(first)} convolutions"
     figure.draw(options.output, rgb, grey_maps, rgb_maps, alexnet_maps, footer)
     print(f"picture: {options.output}")

@@ -76,8 +76,9 @@ def _resampling(size: int, target: int) -> Array:
     scale = size / target
     centres = (np.arange(target) + 0.5) * scale - 0.5
     distance = np.abs(np.arange(size)[None, :] - centres[:, None]) / max(scale, 1.0)
-    weights = np.maximum(1 - distance, 0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    weights: Array = np.maximum(1 - distance, 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
 def square(pixels: Array, size: int) -> Array:
