@@ -1,20 +1,19 @@
-"""The calls: arguments in, arrays out. Array handling, copies and `out` live here and only here."""
+"""The calls: arguments in, arrays out."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from . import dispatch
+from . import arguments, dispatch
 from .dtypes import Promotion, promote
-from .errors import DTypeError, OutputError
+from .errors import DTypeError
 from .explanation import Explanation
 from .options import resolve
-from .problem import LAYOUTS, ConvProblem, Cost
+from .problem import ConvProblem, Cost
 
 Shape = tuple[int, ...]
 Size = int | tuple[int, int]
@@ -128,25 +127,25 @@ def conv2d(
     array([[0., 4., 4., 0.],
            [0., 4., 4., 0.]])
     """
-    arrays = _array_kind(x, w, bias, out)
-    x, w = _as_array("x", x), _as_array("w", w)
-    bias = None if bias is None else _as_array("bias", bias)
+    arrays = arguments.array_kind(x, w, bias, out)
+    x, w = arguments.as_array("x", x), arguments.as_array("w", w)
+    bias = None if bias is None else arguments.as_array("bias", bias)
     problem, promotion = _describe(
         x, w, stride, pad, dilation, groups, bias, activation, pad_mode, layout, dtype
     )
     choice_options = resolve(backend, precision, threads)
     choice = dispatch.select(problem, choice_options, arrays)
     xp = sys.modules["cupy"] if arrays == "cupy" else np
-    target, result = _output(xp, problem, promotion, out, (x, w, bias))
+    target, result = arguments.output(xp, problem, promotion, out, (x, w, bias))
     if target.size:
         computed = np.dtype(promotion.computed)
         dispatch.load(choice.backend).run(
             problem,
             choice_options,
-            _readable(xp, _logical(x, problem), promotion.operand),
-            _readable(xp, _kernel(w, flip), promotion.operand),
-            None if bias is None else xp.ascontiguousarray(_cast_bias(bias, computed)),
-            _logical(target, problem),
+            arguments.readable(xp, arguments.logical(x, problem), promotion.operand),
+            arguments.readable(xp, arguments.kernel(w, flip), promotion.operand),
+            None if bias is None else xp.ascontiguousarray(arguments.cast_bias(bias, computed)),
+            arguments.logical(target, problem),
         )
     if result is not target:
         result[...] = target
@@ -270,7 +269,7 @@ backend, threads
     ('reference', 'definition')
     """
     held = [a for a in (x, w, bias, out) if not isinstance(a, tuple | None)]
-    arrays = _array_kind(*held)
+    arrays = arguments.array_kind(*held)
     problem = ConvProblem.describe(
         _shape(x), _shape(w), stride=stride, pad=pad, dilation=dilation, groups=groups,
         pad_mode=pad_mode, layout=layout, promotion=_promotion_of(x, w, dtype),
@@ -280,45 +279,6 @@ backend, threads
     choice = dispatch.select(problem, choice_options, arrays)
     others = dispatch.rejections(problem, choice_options, arrays)
     return Explanation.of(problem, choice_options, choice, others)
-
-
-def _array_kind(*arrays: Any) -> str:
-    """Return ``numpy`` or ``cupy``; never imports CuPy, and refuses a mix of the two."""
-    cupy = sys.modules.get("cupy")
-    if cupy is None:
-        return "numpy"
-    kinds = {isinstance(a, cupy.ndarray) for a in arrays if a is not None}
-    if len(kinds) == 2:
-        raise DTypeError(
-            "x, w, bias and out must live on one device: got NumPy and CuPy arrays together; "
-            "move them with cupy.asarray(...) or cupy.asnumpy(...)"
-        )
-    return "cupy" if True in kinds else "numpy"
-
-
-def _as_array(name: str, value: Any) -> Any:
-    """View `value` as a plain array; lists are converted, what would lose meaning is refused."""
-    if type(value) is np.ndarray:
-        return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise DTypeError(
-            f"{name} is a masked array, and a convolution has no place for the mask; "
-            f"pass {name}.filled(0), or convolve values and mask apart"
-        )
-    if isinstance(value, np.ndarray):
-        return np.asarray(value)
-    cupy = sys.modules.get("cupy")
-    if cupy is not None and isinstance(value, cupy.ndarray):
-        return value
-    if hasattr(value, "__dlpack__"):
-        raise DTypeError(
-            f"{name} is a {type(value).__module__}.{type(value).__qualname__}; fastconv takes "
-            f"NumPy and CuPy arrays: pass numpy.asarray({name})"
-        )
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise DTypeError(f"{name} is no array of real numbers: {type(value).__name__} {value!r:.60}")
-    return array
 
 
 def _shape(value: Any) -> Shape:
@@ -381,69 +341,3 @@ def _is_plain(value: Any) -> bool:
     if type(value) is tuple:
         return all(_is_plain(item) for item in value)
     return type(value) is int or type(value) is str
-
-
-def _logical(array: Any, problem: ConvProblem) -> Any:
-    """View the caller's array as (N, C, H, W), or (N, K, P, Q)."""
-    if problem.rank == 2:
-        return array[None, None]
-    full = array[None] if problem.rank == 3 else array
-    return full if problem.layout == "NCHW" else full.transpose(LAYOUTS[problem.layout])
-
-
-def _kernel(w: Any, flip: bool) -> Any:
-    """View w as (K, C/groups, R, S), turned by 180 degrees for the true convolution."""
-    full = w[None, None] if w.ndim == 2 else w
-    return full[:, :, ::-1, ::-1] if flip else full
-
-
-def _readable(xp: Any, array: Any, dtype: str) -> Any:
-    """`array` in native `dtype`, aligned, strides in whole items; copied only where it is not."""
-    if array.dtype != dtype or not array.dtype.isnative:
-        return array.astype(dtype)
-    if xp is not np:
-        return array
-    aligned = array.flags.aligned and not any(s % array.itemsize for s in array.strides)
-    return array if aligned else array.copy()
-
-
-def _cast_bias(bias: Any, dtype: np.dtype[Any]) -> Any:
-    if bias.dtype == dtype and bias.dtype.isnative:
-        return bias
-    if bias.dtype.kind not in "biuf" or not np.can_cast(bias.dtype, dtype, "same_kind"):
-        raise DTypeError(
-            f"bias has dtype {bias.dtype}, the result is {dtype}; convert the bias, or ask for "
-            "another result with dtype="
-        )
-    return bias.astype(dtype)
-
-
-def _output(
-    xp: Any, problem: ConvProblem, promotion: Promotion, out: Any, inputs: Sequence[Any]
-) -> tuple[Any, Any]:
-    """Arrays to compute into and to return: the same, unless `out` needs a detour."""
-    if out is None:
-        target = xp.empty(problem.out_shape, dtype=promotion.computed)
-        if promotion.result == promotion.computed:
-            return target, target
-        return target, xp.empty(problem.out_shape, dtype=promotion.result)
-    if not isinstance(out, xp.ndarray):
-        raise DTypeError(f"out must be an array, got {type(out).__name__}")
-    expected = f"out must be {problem.out_shape} {promotion.result}"
-    if out.shape != problem.out_shape:
-        raise OutputError(f"{expected}, got shape {out.shape}")
-    if out.dtype.newbyteorder("=") != promotion.result:
-        raise OutputError(f"{expected}, got dtype {out.dtype}; pass dtype={out.dtype.name!r}?")
-    if xp is np and not out.flags.writeable:
-        raise OutputError(f"{expected} that can be written to, got a read-only array")
-    view = np.asarray(out) if xp is np else out
-    shared = xp.may_share_memory if xp is np else xp.shares_memory
-    direct = (
-        promotion.result == promotion.computed
-        and view.dtype.isnative
-        and (xp is not np or (view.flags.aligned and not any(s % view.itemsize for s in view.strides)))
-        and not any(a is not None and shared(view, a) for a in inputs)
-    )  # fmt: skip
-    target = view if direct else xp.empty(problem.out_shape, dtype=promotion.computed)
-    return target, (target if direct else out)
-
