@@ -100,10 +100,11 @@ def _with_activation(problem: ConvProblem, y: Array, magnitude: Array) -> Expect
     out, terms = problem.out_dtype, problem.reduction + problem.bias
     u_sum, u_out = unit_roundoff(problem.accumulator), unit_roundoff(out)
     eta = float(np.finfo(problem.accumulator).smallest_subnormal)
-    bound = terms * u_sum / (1 - terms * u_sum) * magnitude + terms * eta
+    bound: Array = terms * u_sum / (1 - terms * u_sum) * magnitude + terms * eta
     if problem.activation is not None:
         activation = ACTIVATIONS[problem.activation]
-        value, argument = activation.function(y), np.minimum(np.abs(y), 1)
+        value: Array = activation.function(y)
+        argument: Array = np.minimum(np.abs(y), 1)
         bound = bound * WIDE.type(activation.lipschitz)
         if problem.activation not in EXACT_ACTIVATIONS:
             bound = bound + 8 * u_sum * np.maximum(np.abs(value), argument)
@@ -127,7 +128,9 @@ def compare(want: Expected, got: Array) -> Verdict:
         error = np.where(finite, np.abs(got.astype(WIDE) - want.y), 0)
         error = np.where(np.isnan(error), np.inf, error)
         ratio = np.where(error == 0, 0, error / want.bound)
-        scale = want.magnitude * unit_roundoff("float32" if got.dtype == "float16" else got.dtype.name)
+        scale = want.magnitude * unit_roundoff(
+            "float32" if got.dtype == "float16" else got.dtype.name
+        )
         units = np.where((error == 0) | (scale == 0), 0, error / scale)
     ok = bool(np.all(same_kind | overflow) and np.all(error <= want.bound))
     worst = float(ratio.max(initial=0)) if np.all(same_kind | overflow) else np.inf

@@ -38,7 +38,8 @@ def _sigmoid(v: Array) -> Array:
 def _gelu(v: Array) -> Array:
     erfc = np.frompyfunc(lambda t: math.erfc(float(t)), 1, 1)
     tail = np.asarray(erfc(-v / np.sqrt(v.dtype.type(2))), dtype=v.dtype)
-    return np.where(np.isneginf(v), v.dtype.type(0), v * tail / 2)
+    result: Array = np.where(np.isneginf(v), v.dtype.type(0), v * tail / 2)
+    return result
 
 
 def _silu(v: Array) -> Array:
@@ -46,7 +47,8 @@ def _silu(v: Array) -> Array:
 
 
 def _hardswish(v: Array) -> Array:
-    return np.where(np.isneginf(v), v.dtype.type(0), v * np.clip(v + 3, 0, 6) / 6)
+    result: Array = np.where(np.isneginf(v), v.dtype.type(0), v * np.clip(v + 3, 0, 6) / 6)
+    return result
 
 
 #: Every activation propagates NaN; silu, gelu and hardswish tend to 0 at -inf.

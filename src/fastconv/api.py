@@ -136,19 +136,21 @@ def conv2d(
     choice_options = resolve(backend, precision, threads)
     choice = dispatch.select(problem, choice_options, arrays)
     xp = sys.modules["cupy"] if arrays == "cupy" else np
+    if bias is not None:
+        bias = arguments.readable_bias(xp, bias, np.dtype(promotion.computed))
     target, result = arguments.output(xp, problem, promotion, out, (x, w, bias))
     if target.size:
-        computed = np.dtype(promotion.computed)
         dispatch.load(choice.backend).run(
             problem,
             choice_options,
             arguments.readable(xp, arguments.logical(x, problem), promotion.operand),
             arguments.readable(xp, arguments.kernel(w, flip), promotion.operand),
-            None if bias is None else xp.ascontiguousarray(arguments.cast_bias(bias, computed)),
+            bias,
             arguments.logical(target, problem),
         )
     if result is not target:
-        result[...] = target
+        with np.errstate(over="ignore", invalid="ignore"):
+            result[...] = target
     return result
 
 

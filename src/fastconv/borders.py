@@ -32,16 +32,19 @@ def source_index(index: np.ndarray[Any, Any], size: int, mode: str) -> np.ndarra
     with ``size``: `numpy.pad` iterates to the same result. Complexity O(len(index)).
     """
     index = np.asarray(index, dtype=np.int64)
+    source: np.ndarray[Any, Any]
     if mode == "constant":
-        return np.where((index >= 0) & (index < size), index, -1)
-    if mode == "edge":
-        return np.clip(index, 0, size - 1)
-    if mode == "wrap":
-        return index % size
-    if mode == "symmetric":
+        source = np.where((index >= 0) & (index < size), index, -1)
+    elif mode == "edge":
+        source = np.clip(index, 0, size - 1)
+    elif mode == "wrap":
+        source = index % size
+    elif mode == "symmetric":
         folded = index % (2 * size)
-        return np.minimum(folded, 2 * size - 1 - folded)
-    if size == 1:
-        return np.zeros_like(index)
-    folded = index % (2 * (size - 1))
-    return np.minimum(folded, 2 * (size - 1) - folded)
+        source = np.minimum(folded, 2 * size - 1 - folded)
+    elif size == 1:
+        source = np.zeros_like(index)
+    else:
+        folded = index % (2 * (size - 1))
+        source = np.minimum(folded, 2 * (size - 1) - folded)
+    return source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple, cast
 
 from .backends import Algorithm, Backend
@@ -49,13 +49,13 @@ class Choice:
     rejected: tuple[tuple[str, str], ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(name: str) -> Backend:
     """Import a backend by name; optional packages are imported by the backend itself, lazily."""
     return cast(Backend, importlib.import_module(f".backends.{name}", __package__))
 
 
-@lru_cache(maxsize=None)
+@cache
 def availability(name: str) -> str | None:
     """Return None if the backend works on this machine, otherwise why not; asked once."""
     return load(name).available()

@@ -59,9 +59,7 @@ def _default_result(common: np.dtype[Any], widest: int) -> np.dtype[Any]:
 
 
 @lru_cache(maxsize=512)
-def promote(
-    x: np.dtype[Any], w: np.dtype[Any], dtype: np.dtype[Any] | None = None
-) -> Promotion:
+def promote(x: np.dtype[Any], w: np.dtype[Any], dtype: np.dtype[Any] | None = None) -> Promotion:
     """Promote the dtypes of `x` and `w` as NumPy does; `dtype` overrides result and accumulator.
 
     Integers of 8 and 16 bits accumulate in int32, wider ones in int64 (uint64 among itself), exact

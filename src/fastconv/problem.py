@@ -366,4 +366,3 @@ def _check_activation_dtype(activation: str | None, computed: str) -> None:
         f"activation={activation!r} has fractions, the result is {computed}; "
         "ask for dtype='float32', or use 'relu' or 'relu6'"
     )
-

@@ -59,13 +59,12 @@ def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
 @lru_cache(maxsize=4096)
 def _description(problem: ConvProblem) -> Any:
     """Mirror the problem into the extension's plain struct."""
-    (top, bottom), (left, right) = problem.pad
     return _native.Problem(
         n=problem.n, c=problem.c, h=problem.h, w=problem.w, k=problem.k, r=problem.r, s=problem.s,
         p=problem.p, q=problem.q, groups=problem.groups,
         stride_h=problem.stride[0], stride_w=problem.stride[1],
         dilation_h=problem.dilation[0], dilation_w=problem.dilation[1],
-        pad_top=top, pad_left=left,
+        pad_top=problem.pad[0][0], pad_left=problem.pad[1][0],
         pad_mode=PAD_MODES.index(problem.pad_mode),
         activation=activations.code(problem.activation),
         channels_last=problem.layout == "NHWC" and problem.rank != 2,
@@ -73,9 +72,7 @@ def _description(problem: ConvProblem) -> Any:
     )  # fmt: skip
 
 
-def run(
-    problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any
-) -> None:
+def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:
     """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
     _native.conv2d(_description(problem), x, w, bias, out, options.threads, options.workspace)
 

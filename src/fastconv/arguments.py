@@ -1,0 +1,120 @@
+"""Arrays as the caller holds them, and as backends take them: views, copies, `out`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .dtypes import Promotion
+from .errors import DTypeError, OutputError
+from .problem import LAYOUTS, ConvProblem
+
+
+def array_kind(*arrays: Any) -> str:
+    """Return ``numpy`` or ``cupy``; never imports CuPy, and refuses a mix of the two."""
+    cupy = sys.modules.get("cupy")
+    if cupy is None:
+        return "numpy"
+    kinds = {isinstance(a, cupy.ndarray) for a in arrays if a is not None}
+    if len(kinds) == 2:
+        raise DTypeError(
+            "x, w, bias and out must live on one device: got NumPy and CuPy arrays together; "
+            "move them with cupy.asarray(...) or cupy.asnumpy(...)"
+        )
+    return "cupy" if True in kinds else "numpy"
+
+
+def as_array(name: str, value: Any) -> Any:
+    """View `value` as a plain array; lists are converted, what would lose meaning is refused."""
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(
+            f"{name} is a masked array, and a convolution has no place for the mask; "
+            f"pass {name}.filled(0), or convolve values and mask apart"
+        )
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(value, cupy.ndarray):
+        return value
+    if hasattr(value, "__dlpack__"):
+        raise DTypeError(
+            f"{name} is a {type(value).__module__}.{type(value).__qualname__}; fastconv takes "
+            f"NumPy and CuPy arrays: pass numpy.asarray({name})"
+        )
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(
+            f"{name} is no array of real numbers: {type(value).__name__} {value!r:.60}"
+        )
+    return array
+
+
+def logical(array: Any, problem: ConvProblem) -> Any:
+    """View the caller's array as (N, C, H, W), or (N, K, P, Q)."""
+    if problem.rank == 2:
+        return array[None, None]
+    full = array[None] if problem.rank == 3 else array
+    return full if problem.layout == "NCHW" else full.transpose(LAYOUTS[problem.layout])
+
+
+def kernel(w: Any, flip: bool) -> Any:
+    """View w as (K, C/groups, R, S), turned by 180 degrees for the true convolution."""
+    full = w[None, None] if w.ndim == 2 else w
+    return full[:, :, ::-1, ::-1] if flip else full
+
+
+def readable(xp: Any, array: Any, dtype: str) -> Any:
+    """`array` in native `dtype`, aligned, strides in whole items; copied only where it is not."""
+    if array.dtype != dtype or not array.dtype.isnative:
+        return array.astype(dtype)
+    return array if xp is not np or _is_plain_memory(array) else array.copy()
+
+
+def readable_bias(xp: Any, bias: Any, dtype: np.dtype[Any]) -> Any:
+    """`bias` contiguous and in the result's `dtype`; refused where converting would lose more."""
+    if bias.dtype.kind not in "biuf" or not np.can_cast(bias.dtype, dtype, "same_kind"):
+        raise DTypeError(
+            f"bias has dtype {bias.dtype}, the result is {dtype}; convert the bias, or ask for "
+            "another result with dtype="
+        )
+    return xp.ascontiguousarray(readable(xp, bias, dtype.name))
+
+
+def output(
+    xp: Any, problem: ConvProblem, promotion: Promotion, out: Any, inputs: Sequence[Any]
+) -> tuple[Any, Any]:
+    """Arrays to compute into and to return: the same, unless `out` needs a detour."""
+    if out is None:
+        target = xp.empty(problem.out_shape, dtype=promotion.computed)
+        if promotion.result == promotion.computed:
+            return target, target
+        return target, xp.empty(problem.out_shape, dtype=promotion.result)
+    if not isinstance(out, xp.ndarray):
+        raise DTypeError(f"out must be an array, got {type(out).__name__}")
+    expected = f"out must be {problem.out_shape} {promotion.result}"
+    if out.shape != problem.out_shape:
+        raise OutputError(f"{expected}, got shape {out.shape}")
+    if out.dtype.newbyteorder("=") != promotion.result:
+        raise OutputError(f"{expected}, got dtype {out.dtype}; pass dtype={out.dtype.name!r}?")
+    if xp is np and not out.flags.writeable:
+        raise OutputError(f"{expected} that can be written to, got a read-only array")
+    view = np.asarray(out) if xp is np else out
+    shared = xp.may_share_memory if xp is np else xp.shares_memory
+    direct = (
+        promotion.result == promotion.computed
+        and (xp is not np or _is_plain_memory(view))
+        and not any(a is not None and shared(view, a) for a in inputs)
+    )
+    target = view if direct else xp.empty(problem.out_shape, dtype=promotion.computed)
+    return target, (target if direct else out)
+
+
+def _is_plain_memory(array: Any) -> bool:
+    """Native byte order, aligned, strides in whole items: what backends compute on."""
+    whole = not any(stride % array.itemsize for stride in array.strides)
+    return bool(array.dtype.isnative and array.flags.aligned and whole)
