@@ -1,0 +1,50 @@
+"""The Numba backend: just-in-time compiled loops, for machines with no C++ compiler.
+
+Importing this package does not import Numba; the first question about it does.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from ...options import Options
+from ...problem import ConvProblem
+from .. import Algorithm
+
+_INSTALL = "pip install 'fastconv[numba]'"
+
+
+@lru_cache(maxsize=1)
+def available() -> str | None:
+    """Return None if Numba can be imported, otherwise the reason and the fix."""
+    try:
+        import numba  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name not in (None, "numba"):
+            return f"Numba is installed and lacks {error.name}; reinstall it: {_INSTALL}"
+        return f"Numba is not installed: {_INSTALL}"
+    except Exception as error:
+        # Numba refuses NumPy versions it does not know, and broken LLVM libraries, in many ways
+        return f"Numba is installed and cannot be imported ({error}); update it: {_INSTALL} -U"
+    return None
+
+
+def supports(problem: ConvProblem, options: Options) -> str | None:
+    """Return None: this backend computes every legal problem."""
+    return None
+
+
+def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
+    """Name the algorithm, and the scratch of all threads it may use for `problem`."""
+    from .launch import plan
+
+    planned = plan(problem, options.threads, options.workspace)
+    return Algorithm("im2col_gemm", planned.scratch_bytes)
+
+
+def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:
+    """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
+    from .launch import run as run_kernels
+
+    run_kernels(problem, options, x, w, bias, out)

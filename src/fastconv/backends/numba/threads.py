@@ -1,0 +1,78 @@
+"""Numba's threads: how many, one launch at a time where the layer demands it, none after a fork.
+
+- The workqueue layer aborts the process when two Python threads launch at once, so launches take
+  turns unless the layer is known to allow it (OpenMP, TBB).
+- GNU OpenMP terminates a forked child of a process that has used it, so a child whose parent had
+  started Numba's threads computes on its own thread, with the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import numba
+
+CONCURRENT_LAYERS = ("omp", "tbb")
+
+_turn = threading.Lock()
+_forked = False
+
+
+def _layer() -> str | None:
+    """Return the threading layer that Numba has started in this process or a parent of it."""
+    try:
+        return str(numba.threading_layer())
+    except ValueError:  # not started yet
+        return None
+
+
+def _after_fork() -> None:
+    """Forget a lock that another thread of the parent may hold; threads did not survive."""
+    global _turn, _forked
+    _turn = threading.Lock()
+    _forked = _forked or _layer() is not None
+
+
+def _started_before_fork() -> bool:
+    """Whether this process inherited Numba's state, by a fork before this module was imported."""
+    if _layer() is None or not sys.platform.startswith("linux"):
+        return False
+    try:
+        return len(os.listdir("/proc/self/task")) < numba.config.NUMBA_NUM_THREADS
+    except OSError:
+        return False
+
+
+if hasattr(os, "register_at_fork"):
+    _forked = _started_before_fork()
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def usable(threads: int) -> int:
+    """Threads that a launch may use: `threads`, at most what Numba launches, 1 in a forked child."""
+    return 1 if _forked else max(1, min(threads, int(numba.config.NUMBA_NUM_THREADS)))
+
+
+@contextlib.contextmanager
+def _masked(threads: int) -> Iterator[None]:
+    """Use `threads` of Numba's threads; the caller's own setting is restored."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def launch(threads: int, parallel: Callable[[], None]) -> None:
+    """Run a parallel kernel on `threads` threads, as soon as the layer allows it."""
+    if _layer() in CONCURRENT_LAYERS:
+        with _masked(threads):
+            parallel()
+        return
+    with _turn, _masked(threads):
+        parallel()
