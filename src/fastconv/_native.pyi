@@ -1,0 +1,36 @@
+from typing import Any
+
+class Problem:
+    def __init__(
+        self,
+        *,
+        n: int,
+        c: int,
+        h: int,
+        w: int,
+        k: int,
+        r: int,
+        s: int,
+        p: int,
+        q: int,
+        groups: int,
+        stride_h: int,
+        stride_w: int,
+        dilation_h: int,
+        dilation_w: int,
+        pad_top: int,
+        pad_left: int,
+        pad_mode: int,
+        activation: int,
+        channels_last: bool,
+        double_precision: bool,
+    ) -> None: ...
+
+def conv2d(
+    problem: Problem, x: Any, w: Any, bias: Any, out: Any, threads: int, thread_bytes: int
+) -> None: ...
+def algorithm(problem: Problem, threads: int, thread_bytes: int) -> tuple[str, int]: ...
+def isa() -> str: ...
+def build_facts() -> dict[str, Any]: ...
+def measure_peak(threads: int, double_precision: bool, seconds: float) -> float: ...
+def fail_next_allocations(count: int) -> None: ...
