@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from .jit import specialise
+from .jit import intrinsic, specialise
 
 
 class Tile(NamedTuple):
@@ -87,7 +86,7 @@ def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
     return context.make_array(kind)(context, builder, array).data
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def address(typing: Any, array: Any, index: Any) -> Any:
     """Address of ``array[index]`` as an integer."""
 
@@ -98,7 +97,7 @@ def address(typing: Any, array: Any, index: Any) -> Any:
     return types.int64(array, types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def get(typing: Any, array: Any, index: Any) -> Any:
     """``array[index]`` for an index that is never negative: no wrap-around, so loops vectorise."""
 
@@ -110,7 +109,7 @@ def get(typing: Any, array: Any, index: Any) -> Any:
     return array.dtype(array, types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def put(typing: Any, array: Any, index: Any, value: Any) -> Any:
     """``array[index] = value`` for an index that is never negative."""
 
@@ -123,7 +122,7 @@ def put(typing: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.int64, array.dtype), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def pointer(typing: Any, address: Any) -> Any:
     """Turn an address into a pointer, for `numba.carray`."""
 
@@ -133,7 +132,7 @@ def pointer(typing: Any, address: Any) -> Any:
     return types.voidptr(types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def call(typing: Any, function: Any, slot: Any, geometry: Any) -> Any:
     """Call a compiled ``void function(int64 slot, int64 geometry)`` by its address."""
 
@@ -146,7 +145,7 @@ def call(typing: Any, function: Any, slot: Any, geometry: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fetch_add(typing: Any, counter: Any) -> Any:
     """Add 1 to ``counter[0]`` atomically and return what it was: the next task."""
 
@@ -157,7 +156,7 @@ def fetch_add(typing: Any, counter: Any) -> Any:
     return types.int64(counter), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bits_of(typing: Any, value: Any) -> Any:
     """The bits of a float32."""
 
@@ -167,7 +166,7 @@ def bits_of(typing: Any, value: Any) -> Any:
     return types.uint32(types.float32), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def float_of(typing: Any, bits: Any) -> Any:
     """The float32 of these bits."""
 
@@ -232,7 +231,7 @@ def _emit_tile(
 def _make_tile(part: int) -> Callable[..., None]:
     """Micro-kernel with 1/`part` of the rows of the full register tile."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def tile(
         typing: Any, scratch: Any, a: Any, lda: Any, b: Any, c: Any, ldc: Any, depth: Any
     ) -> Any:
@@ -247,7 +246,7 @@ def _make_tile(part: int) -> Callable[..., None]:
 
         return types.void(scratch, *[types.int64] * 6), codegen
 
-    return cast(Callable[..., None], tile)
+    return tile
 
 
 #: ``tile(scratch, a, lda, b, c, ldc, depth)``: c[i, :] += sum over kk of a[i, kk] * b[kk, :].

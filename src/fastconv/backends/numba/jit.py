@@ -38,3 +38,8 @@ def specialise(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], N
         numba.extending.overload(function)(chooser)
 
     return register
+
+
+def intrinsic(emitter: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function callable inside kernels out of one that emits LLVM IR for it."""
+    return cast(Callable[..., Any], numba.extending.intrinsic(emitter))

@@ -9,7 +9,7 @@ sums of a task stay in its scratch until bias and activation have been applied.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numba
@@ -32,7 +32,6 @@ from .intrinsics import (
     width_of,
 )
 from .jit import jit, specialise
-
 
 #: The problem as the kernels see it; x_n is the stride of x along n in elements, and so on.
 FIELDS = (
@@ -293,7 +292,7 @@ def compute(task: int, base: int, g: Any, x: Any, w: Any, bias: Any, y: Any, scr
     finish(scratch, bias, y, g, sums, k, outputs, first, count)
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernel(operand: str, out: str, accumulator: str) -> Any:
     """Compile the kernel for these dtypes: ``void kernel(int64 slot, int64 geometry)``.
 
@@ -321,7 +320,7 @@ def kernel(operand: str, out: str, accumulator: str) -> Any:
     return numba.cfunc("void(int64, int64)", error_model="numpy")(work)
 
 
-@lru_cache(maxsize=None)
+@cache
 def launcher() -> Any:
     """Compile the loop that runs a kernel on every thread; once for all dtypes."""
 

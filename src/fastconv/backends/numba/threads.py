@@ -42,7 +42,7 @@ def _started_before_fork() -> bool:
     if _layer() is None or not sys.platform.startswith("linux"):
         return False
     try:
-        return len(os.listdir("/proc/self/task")) < numba.config.NUMBA_NUM_THREADS
+        return len(os.listdir("/proc/self/task")) < int(numba.config.NUMBA_NUM_THREADS)
     except OSError:
         return False
 
@@ -53,7 +53,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def usable(threads: int) -> int:
-    """Threads that a launch may use: `threads`, at most what Numba launches, 1 in a forked child."""
+    """Threads that a launch may use: at most what Numba launches, 1 in a forked child."""
     return 1 if _forked else max(1, min(threads, int(numba.config.NUMBA_NUM_THREADS)))
 
 
