@@ -45,9 +45,22 @@ def _native_facts() -> dict[str, Any]:
     return {"built": True, **native.build_facts()}
 
 
+def _option_facts() -> dict[str, Any]:
+    """Options in force; an unusable environment is a fact for the report, and no error here."""
+    try:
+        options = current()
+    except (ImportError, ValueError) as error:
+        return {"unusable": str(error)}
+    return {
+        "backend": options.backend or "by array type and problem",
+        "precision": options.precision,
+        "threads": options.threads,
+        "workspace": options.workspace,
+    }
+
+
 def config() -> dict[str, Any]:
     """Facts that a bug report needs, as a dictionary."""
-    options = current()
     return {
         "fastconv": version(),
         "python": sys.version.split()[0],
@@ -55,12 +68,7 @@ def config() -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cores": {"usable": usable_cores(), "machine": os.cpu_count()},
-        "options": {
-            "backend": options.backend or "by array type and problem",
-            "precision": options.precision,
-            "threads": options.threads,
-            "workspace": options.workspace,
-        },
+        "options": _option_facts(),
         "backends": {e.name: dispatch.availability(e.name) or "available" for e in dispatch.TABLE},
         "native": _native_facts(),
     }

@@ -23,7 +23,7 @@ from .console import FAILED, OK, Column, Progress, percent, print_table, signifi
 from .errors import CommandError, UsageError
 from .info import facts
 from .machine import cpu_model
-from .measure import Case, Measurement, measure
+from .measure import Case, Measurement, measure, remarks
 
 Array = np.ndarray[Any, Any]
 
@@ -221,7 +221,9 @@ def run(options: argparse.Namespace) -> int:
 def _row(m: Measurement, repeated: bool) -> list[str]:
     name = "" if repeated else m.case
     if m.refusal is not None:
-        return [name, m.backend, "not computed", str(m.threads), "-", "-", "-", "-", "-"]
+        return [name, m.backend, "not computed", str(m.threads), *"-----"]
+    if m.failure is not None:
+        return [name, m.backend, "-", str(m.threads), *"----", FAILED]
     share = m.share_of_peak
     return [
         name,
@@ -249,11 +251,8 @@ def _report(measurements: Sequence[Measurement], dtype: str) -> None:
     print("ms: median over the rounds; spread: half the range between the quartiles")
     if all(m.peak is None for m in measurements):
         print("of peak: not measured (it takes the native backend, float32 or float64)")
-    for m in measurements:
-        if m.refusal is not None:
-            print(f"not computed: {m.case} on {m.backend}: {m.refusal}")
-        elif not m.ok:
-            print(f"WRONG RESULT: {m.case} on {m.backend}: {m.verdict}")
+    for line in remarks(measurements):
+        print(line)
 
 
 def _finite(value: float) -> float | None:
@@ -277,6 +276,7 @@ def _write(path: Path, measurements: Sequence[Measurement], options: argparse.Na
             "error_share_of_bound": _finite(m.verdict.ratio) if m.verdict else None,
             "ok": m.ok if m.refusal is None else None,
             "refusal": m.refusal,
+            "failure": m.failure,
         }
         for m in measurements
     ]

@@ -35,6 +35,7 @@ def add_parser(commands: Any) -> None:
 
 def facts() -> dict[str, Any]:
     """Everything `info` prints, ready for JSON."""
+    environment = machine.relevant_environment()  # before imports that add to it
     compiler, quota = machine.compiler(), machine.cpu_quota()
     return {
         **config(),
@@ -47,7 +48,7 @@ def facts() -> dict[str, Any]:
         "packages": machine.packages(),
         "cuda driver": asdict(query()),
         "thread pools": machine.threadpools(),
-        "environment": machine.relevant_environment(),
+        "environment": environment,
     }
 
 
@@ -78,4 +79,4 @@ def _inline(value: Any) -> str:
         return ", ".join(f"{key} {_inline(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_inline(item) for item in value) or "none"
-    return "none" if value is None else str(value)
+    return "none" if value in (None, "") else str(value)

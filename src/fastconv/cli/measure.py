@@ -15,7 +15,7 @@ import numpy as np
 from .. import dispatch, peak
 from ..accuracy import Verdict
 from ..api import conv2d, explain
-from ..errors import FastconvError
+from ..errors import BackendUnsupported, FastconvError
 from ..explanation import Explanation
 from ..options import resolve
 from .judge import Judge
@@ -70,6 +70,8 @@ class Measurement:
         Output channels that were verified.
     refusal : str or None
         Why the backend does not compute this case.
+    failure : str or None
+        What the backend raised.
     y : ndarray or None
         The result, a NumPy array.
     """
@@ -84,6 +86,7 @@ class Measurement:
     verdict: Verdict | None = None
     channels: int = 0
     refusal: str | None = None
+    failure: str | None = None
     y: Array | None = None
 
     @cached_property
@@ -151,8 +154,10 @@ class _Contender:
             self._xp.cuda.get_current_stream().synchronize()
         return (time.perf_counter() - start) / calls
 
-    def sample(self, budget: float) -> None:
-        """Take one more sample, unless `budget` seconds have been spent on them."""
+    def sample(self, turn: int, budget: float) -> None:
+        """Take the sample of one round, unless `budget` seconds have been spent already."""
+        if len(self.samples) > turn:  # a call while warming up was long enough to count
+            return
         if not self.samples or sum(self.samples) * self._calls < budget:
             self.samples.append(self.time(self._calls))
 
@@ -191,28 +196,34 @@ def measure(
     Returns
     -------
     list of Measurement
-        One a backend, in the order given. A backend that does not compute the case is recorded
-        with its reason; what it raises beyond that is not caught.
+        One a backend, in the order given. A backend that does not compute the case, or breaks,
+        is recorded with what it says.
+
+    Raises
+    ------
+    FastconvError
+        The case describes no convolution, or a backend cannot be used here.
     """
     limit = resolve(None, None, threads).threads
-    refusals: dict[str, str] = {}
+    found: dict[str, Measurement] = {}
     contenders: list[_Contender] = []
     for backend in backends:
         starting(backend)
         try:
             contenders.append(_Contender(case, backend, limit))
-        except (FastconvError, MemoryError) as error:
-            refusals[backend] = str(error)
+        except BackendUnsupported as error:
+            found[backend] = Measurement(case.name, backend, "", limit, refusal=str(error))
+        except FastconvError:
+            raise
+        except Exception as error:  # whatever a broken installation raises
+            failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            found[backend] = Measurement(case.name, backend, "", limit, failure=failure)
     peaks: list[float] = []
-    for _ in range(rounds):
+    for turn in range(rounds):
         peaks += _peak(contenders, limit)
         for contender in contenders:
-            contender.sample(budget)
+            contender.sample(turn, budget)
     peak_here = statistics.median(peaks) if peaks else None
-    found = {
-        name: Measurement(case.name, name, "", limit, refusal=reason)
-        for name, reason in refusals.items()
-    }
     if contenders:
         judge = Judge(contenders[0].report.problem, case.x, case.w, case.bias)
         found |= {c.backend: _measured(case, c, peak_here, judge, keep) for c in contenders}
@@ -245,3 +256,19 @@ def _measured(
         channels=len(judge.channels),
         y=y if keep else None,
     )
+
+
+def remarks(measurements: Sequence[Measurement]) -> list[str]:
+    """One line on each way in which a backend refused, broke or was wrong, and on which cases."""
+    cases: dict[str, list[str]] = {}
+    for m in measurements:
+        if m.refusal is not None:
+            what = f"not computed: {m.backend}: {m.refusal}"
+        elif m.failure is not None:
+            what = f"FAILED: {m.backend}: {m.failure}; python -m fastconv doctor may know more"
+        elif m.verdict is not None and not m.verdict.ok:
+            what = f"FAILED: {m.backend}: wrong result, error {m.verdict.ratio:.3g} x its bound"
+        else:
+            continue
+        cases.setdefault(what, []).append(m.case)
+    return [f"{what} ({', '.join(dict.fromkeys(names))})" for what, names in cases.items()]
