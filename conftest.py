@@ -147,7 +147,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests named beside --benchmark; without the plugin, say why benchmarks cannot run."""
+    """Deselect tests named beside --benchmark; without the plugin, skip what was named."""
     if config.option.benchmark:
         others = [item for item in items if not item.path.is_relative_to(SUITE)]
         if others:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from benchmarks.claims.record import Claim, Record
     from benchmarks.networks.results import Result
     from benchmarks.settings import Settings
+
+SUITE = Path(__file__).resolve().parent
 
 NETWORKS: pytest.StashKey[list[Any]] = pytest.StashKey()
 CLAIMS: pytest.StashKey[list[Any]] = pytest.StashKey()
@@ -40,6 +44,30 @@ def network_results(pytestconfig: pytest.Config) -> list[Result]:
     return pytestconfig.stash[NETWORKS]
 
 
+@pytest.fixture
+def record(pytestconfig: pytest.Config, benchmark: Any) -> Record:
+    """Take a claim into the report, once its assertions have passed."""
+
+    def append(claim: Claim) -> None:
+        benchmark.extra_info.update(claim=claim.title, verdict=claim.verdict)
+        pytestconfig.stash[CLAIMS].append(claim)
+
+    return append
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    without = config.option.benchmark_networks == "none"
+    return True if without and collection_path == SUITE / "networks" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The tables and reports name the backend; that it is not the native one is no error here.
+    allowed = pytest.mark.filterwarnings("ignore:fastconv runs without its native backend")
+    for item in items:
+        if item.path.is_relative_to(SUITE):
+            item.add_marker(allowed)
+
+
 @pytest.hookimpl(optionalhook=True, wrapper=True)
 def pytest_benchmark_group_stats(config: pytest.Config) -> Any:
     """Leave this suite's rows out of pytest-benchmark's table unless an option asks for it."""
@@ -50,11 +78,11 @@ def pytest_benchmark_group_stats(config: pytest.Config) -> Any:
     return [(group, benches) for group, benches in kept if benches]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    from benchmarks import report
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    networks, claims = config.stash[NETWORKS], config.stash[CLAIMS]
+    if networks or claims:
+        from benchmarks import report, settings
 
-    report.show(
-        terminalreporter,
-        terminalreporter.config.stash[NETWORKS],
-        terminalreporter.config.stash[CLAIMS],
-    )
+        report.show(terminalreporter, settings.of(config), networks, claims)

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import fastconv
 import numpy as np
+
+import fastconv
+from benchmarks.networks import Layer
 from fastconv import ConvProblem
 from fastconv.accuracy import Verdict, check
 
@@ -103,6 +105,16 @@ def reference_seconds(whole: Case) -> float:
     part = piece(whole, REFERENCE_MACS)
     scale = whole.problem.cost.macs / part.problem.cost.macs
     return scale * seconds(lambda: part.run("reference"), 2)
+
+
+def layer_seconds(layer: Layer, repeats: int = 3) -> float:
+    """Best time of a layer on the backend that fastconv chooses; the reference, where nothing
+    faster is there, is timed on a piece."""
+    whole = case(layer.problem(), f"{layer.network} {layer.name}")
+    if chosen(whole.problem, "default")[0] == "reference":
+        return reference_seconds(whole)
+    whole.run()  # compile, and touch the memory
+    return seconds(whole.run, repeats)
 
 
 def _bands(problem: ConvProblem, macs_per_row: int, channels: int) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from fastconv import ConvProblem
@@ -98,6 +98,10 @@ class Network:
         """Multiply-accumulates of all convolutions on one image."""
         return sum(layer.macs * layer.count for layer in self.layers)
 
+    def layer(self, name: str) -> Layer:
+        """Look a layer up by its name."""
+        return next(layer for layer in self.layers if layer.name == name)
+
     @property
     def outputs(self) -> int:
         """Output elements of all convolutions on one image: windows multiplied and summed."""
@@ -105,7 +109,7 @@ class Network:
         return sum(p.k * p.p * p.q * count for p, count in sizes)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(name: str) -> Network:
     """Read one network.
 

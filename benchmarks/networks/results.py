@@ -14,10 +14,10 @@ HEADER = (
 )  # fmt: skip
 
 NOTE = (
-    "Best of the rounds. % of peak: of the multiply-add peak measured right before each layer, "
-    "same threads. x reference: speed over the reference backend, whose time is measured on a "
-    "slice of the layer (rows or groups) and scaled by multiply-accumulates. error/bound: largest "
-    "error of the sampled output channels as a share of the derived bound."
+    "Best of the rounds. % of peak: of the multiply-add peak, same threads, the higher one of "
+    "before and after each layer. x reference: speed over the reference backend, whose time is "
+    "measured on a slice of the layer (rows or groups) and scaled by multiply-accumulates. "
+    "error/bound: largest error of the sampled output channels as a share of the derived bound."
 )
 
 
@@ -33,7 +33,8 @@ class Result:
     seconds : float or None
         Best time of one call; None when the benchmark only checked the result.
     peak : float or None
-        GFLOP/s of the multiply-add loop, measured beside it; None without the native backend.
+        GFLOP/s of the multiply-add loop, the higher one of before and after; None without the
+        native backend.
     reference : float or None
         Seconds of the reference, estimated from a slice.
     scaled : bool
@@ -92,7 +93,7 @@ def _text(value: float | None, form: str, scaled: bool = False) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f}"
+    return "-" if share is None else f"{100 * share:.{0 if share >= 0.1 else 1}f}"
 
 
 def _row(result: Result) -> tuple[str, ...]:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fastconv.options import current
-from fastconv.peak import measure_peak
 
 from benchmarks import measure, networks, settings
 from benchmarks.networks.results import Result
+from fastconv.options import current
+from fastconv.peak import measure_peak
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = settings.of(metafunc.config)
     metafunc.parametrize(
-        ("layer", "backend"),
+        ("network", "name", "backend"),
         [
             pytest.param(
-                layer, backend, id=f"{name}-{layer.name}-{backend}",
+                name, layer.name, backend, id=f"{name}-{layer.name}-{backend}",
                 marks=pytest.mark.benchmark(group=name),
             )
             for name in chosen.networks
@@ -29,21 +29,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_layer(
-    benchmark: Any, network_results: list[Result], layer: networks.Layer, backend: str
+    benchmark: Any, network_results: list[Result], network: str, name: str, backend: str
 ) -> None:
-    whole = measure.case(layer.problem(), f"{layer.network} {layer.name}")
-    name, algorithm = measure.chosen(whole.problem, backend)
-    timed = measure.piece(whole, measure.REFERENCE_MACS) if name == "reference" else whole
+    layer = networks.load(network).layer(name)
+    whole = measure.case(layer.problem(), f"{network} {name}")
+    served_by, algorithm = measure.chosen(whole.problem, backend)
+    timed = measure.piece(whole, measure.REFERENCE_MACS) if served_by == "reference" else whole
     scale = whole.problem.cost.macs / timed.problem.cost.macs
     threads = current().threads
-    timed.run(name)  # compile, and touch the memory, before the clock runs
+    timed.run(served_by)  # compile, and touch the memory, before the clock runs
     peak = measure_peak(threads)
-    y = benchmark(timed.run, name)
+    y = benchmark(timed.run, served_by)
+    peak = max(peak, measure_peak(threads) or 0) if peak else None
 
     verdict = measure.verify(timed, y)
     stats = benchmark.stats.stats if benchmark.stats else None
     result = Result(
-        layer, name, algorithm, threads,
+        layer, served_by, algorithm, threads,
         seconds=stats.min * scale if stats else None,
         peak=peak,
         reference=measure.reference_seconds(whole) if stats else None,
@@ -52,4 +54,4 @@ def test_layer(
     )  # fmt: skip
     network_results.append(result)
     benchmark.extra_info.update(result.info())
-    assert verdict.ok, f"{layer.network} {layer.name} on {name}: {verdict}"
+    assert verdict.ok, f"{network} {name} on {served_by}: {verdict}"
