@@ -136,21 +136,22 @@ def conv2d(
     choice_options = resolve(backend, precision, threads)
     choice = dispatch.select(problem, choice_options, arrays)
     xp = sys.modules["cupy"] if arrays == "cupy" else np
-    if bias is not None:
-        bias = arguments.readable_bias(xp, bias, np.dtype(promotion.computed))
-    target, result = arguments.output(xp, problem, promotion, out, (x, w, bias))
-    if target.size:
-        dispatch.load(choice.backend).run(
-            problem,
-            choice_options,
-            arguments.readable(xp, arguments.logical(x, problem), promotion.operand),
-            arguments.readable(xp, arguments.kernel(w, flip), promotion.operand),
-            bias,
-            arguments.logical(target, problem),
-        )
-    if result is not target:
-        with np.errstate(over="ignore", invalid="ignore"):
-            result[...] = target
+    with arguments.on_device(arrays, x=x, w=w, bias=bias, out=out):
+        if bias is not None:
+            bias = arguments.readable_bias(xp, bias, np.dtype(promotion.computed))
+        target, result = arguments.output(xp, problem, promotion, out, (x, w, bias))
+        if target.size:
+            dispatch.load(choice.backend).run(
+                problem,
+                choice_options,
+                arguments.readable(xp, arguments.logical(x, problem), promotion.operand),
+                arguments.readable(xp, arguments.kernel(w, flip), promotion.operand),
+                bias,
+                arguments.logical(target, problem),
+            )
+        if result is not target:
+            with np.errstate(over="ignore", invalid="ignore"):
+                result[...] = target
     return result
 
 
@@ -270,14 +271,14 @@ backend, threads
     >>> report.backend, report.algorithm
     ('reference', 'definition')
     """
+    choice_options = resolve(backend, precision, threads)
     held = [a for a in (x, w, bias, out) if not isinstance(a, tuple | None)]
-    arrays = arguments.array_kind(*held)
+    arrays = arguments.array_kind(*held) if held else dispatch.arrays_for(choice_options)
     problem = ConvProblem.describe(
         _shape(x), _shape(w), stride=stride, pad=pad, dilation=dilation, groups=groups,
         pad_mode=pad_mode, layout=layout, promotion=_promotion_of(x, w, dtype),
         bias_shape=None if bias is None else _shape(bias), activation=activation,
     )  # fmt: skip
-    choice_options = resolve(backend, precision, threads)
     choice = dispatch.select(problem, choice_options, arrays)
     others = dispatch.rejections(problem, choice_options, arrays)
     return Explanation.of(problem, choice_options, choice, others)

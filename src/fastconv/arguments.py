@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,39 @@ from .errors import DTypeError, OutputError
 from .problem import LAYOUTS, ConvProblem
 
 
+def _cupy_array() -> type | None:
+    """CuPy's array class, once somebody has imported CuPy; None before, and half-way through."""
+    return getattr(sys.modules.get("cupy"), "ndarray", None)
+
+
 def array_kind(*arrays: Any) -> str:
     """Return ``numpy`` or ``cupy``; never imports CuPy, and refuses a mix of the two."""
-    cupy = sys.modules.get("cupy")
-    if cupy is None:
+    cupy_array = _cupy_array()
+    if cupy_array is None:
         return "numpy"
-    kinds = {isinstance(a, cupy.ndarray) for a in arrays if a is not None}
+    kinds = {isinstance(a, cupy_array) for a in arrays if a is not None}
     if len(kinds) == 2:
         raise DTypeError(
             "x, w, bias and out must live on one device: got NumPy and CuPy arrays together; "
             "move them with cupy.asarray(...) or cupy.asnumpy(...)"
         )
     return "cupy" if True in kinds else "numpy"
+
+
+def on_device(kind: str, **arrays: Any) -> AbstractContextManager[Any]:
+    """Context in which CuPy allocates and computes on the device of the arrays; NumPy has none."""
+    if kind == "numpy":
+        return nullcontext()
+    devices = {name: a.device for name, a in arrays.items() if a is not None}
+    ids = {name: device.id for name, device in devices.items()}
+    if len(set(ids.values())) > 1:
+        where = ", ".join(f"{name} on GPU {index}" for name, index in ids.items())
+        raise DTypeError(
+            f"x, w, bias and out must live on one device, got {where}; move them, for example "
+            f"with cupy.cuda.Device({ids['x']}): w = cupy.asarray(w)"
+        )
+    context: AbstractContextManager[Any] = devices["x"]
+    return context
 
 
 def as_array(name: str, value: Any) -> Any:
@@ -38,8 +60,8 @@ def as_array(name: str, value: Any) -> Any:
         )
     if isinstance(value, np.ndarray):
         return np.asarray(value)
-    cupy = sys.modules.get("cupy")
-    if cupy is not None and isinstance(value, cupy.ndarray):
+    cupy_array = _cupy_array()
+    if cupy_array is not None and isinstance(value, cupy_array):
         return value
     if hasattr(value, "__dlpack__"):
         raise DTypeError(
@@ -103,12 +125,14 @@ def output(
         raise OutputError(f"{expected}, got dtype {out.dtype}; pass dtype={out.dtype.name!r}?")
     if xp is np and not out.flags.writeable:
         raise OutputError(f"{expected} that can be written to, got a read-only array")
+    if xp is not np and 0 in out.strides and out.size > 1:
+        # NumPy's broadcasts are read-only, CuPy's are not
+        raise OutputError(f"{expected} that can be written to, got a broadcast array")
     view = np.asarray(out) if xp is np else out
-    shared = xp.may_share_memory if xp is np else xp.shares_memory
     direct = (
         promotion.result == promotion.computed
         and (xp is not np or _is_plain_memory(view))
-        and not any(a is not None and shared(view, a) for a in inputs)
+        and not any(a is not None and xp.may_share_memory(view, a) for a in inputs)
     )
     target = view if direct else xp.empty(problem.out_shape, dtype=promotion.computed)
     return target, (target if direct else out)

@@ -63,8 +63,9 @@ def availability(name: str) -> str | None:
 
 def _refusal(entry: Entry, problem: ConvProblem, options: Options, arrays: str) -> str | None:
     if entry.arrays != arrays:
-        kinds = {"numpy": "NumPy", "cupy": "CuPy"}
-        return f"computes on {kinds[entry.arrays]} arrays, x is a {kinds[arrays]} array"
+        kinds = {"numpy": ("NumPy", "cupy.asnumpy"), "cupy": ("CuPy", "cupy.asarray")}
+        kind, move = kinds[entry.arrays]
+        return f"computes on {kind} arrays, these are {kinds[arrays][0]}'s; move them with {move}"
     return availability(entry.name) or load(entry.name).supports(problem, options)
 
 
@@ -99,12 +100,18 @@ def select(problem: ConvProblem, options: Options, arrays: str = "numpy") -> Cho
             return Choice(entry.name, algorithm, tuple(rejected))
         rejected.append((entry.name, reason))
     reasons = "; ".join(f"{name}: {reason}" for name, reason in rejected)
-    if options.backend is not None and availability(options.backend) is not None:
-        raise BackendUnavailable(f"backend={options.backend!r} cannot be used: {reasons}")
+    if options.backend is not None and (missing := availability(options.backend)) is not None:
+        both = reasons if missing in reasons else f"{reasons}; and {missing}"
+        raise BackendUnavailable(f"backend={options.backend!r} cannot be used: {both}")
     if arrays == "cupy" and availability("cuda") is not None:
         raise BackendUnavailable(f"no backend for CuPy arrays: {reasons}")
     named = f"backend={options.backend!r}" if options.backend else "no backend"
     raise BackendUnsupported(f"{named} computes {problem}: {reasons}")
+
+
+def arrays_for(options: Options) -> str:
+    """Kind of array that stands for bare shapes: the named backend's own, NumPy otherwise."""
+    return next((e.arrays for e in TABLE if e.name == options.backend), "numpy")
 
 
 def rejections(problem: ConvProblem, options: Options, arrays: str) -> list[tuple[str, str | None]]:
