@@ -162,3 +162,30 @@ def offset(array: Array, items: int) -> Array:
     moved = buffer[start : start + array.size].reshape(array.shape)
     moved[...] = array
     return moved
+
+
+def judge_crop(case: Case, arrays: Arrays, got: Array, rows: slice, columns: slice) -> None:
+    """Hold one rectangle of a large result against the contract: all channels, few pixels.
+
+    `rows` and `columns` are non-negative; the border must be ``constant``.
+    """
+    problem = case.problem
+    assert case.pad_mode == "constant"
+    assert case.activation is None
+    image = logical_image(arrays.x, case.layout)
+    for axis, where in ((2, rows), (3, columns)):
+        i = axis - 2
+        taps, stride = (problem.r, problem.s)[i], problem.stride[i]
+        begin = where.start * stride - problem.pad[i][0]
+        end = (where.stop - 1) * stride - problem.pad[i][0] + (taps - 1) * problem.dilation[i] + 1
+        size = image.shape[axis]
+        inside = slice(max(begin, 0), min(end, size))
+        index = (slice(None),) * axis + (inside,)
+        borders = [(0, 0)] * 4
+        borders[axis] = (max(-begin, 0), max(end - size, 0))
+        image = np.pad(image[index], borders)
+    part = case.with_(x=image.shape, pad=0, layout="NCHW")
+    found = verdict(
+        part, arrays._replace(x=image), logical_image(got, case.layout)[:, :, rows, columns]
+    )
+    assert found.ok, f"{case}: rows {rows}, columns {columns}: {found.ratio:g} times the bound"
