@@ -125,7 +125,8 @@ def output(
         raise OutputError(f"{expected}, got dtype {out.dtype}; pass dtype={out.dtype.name!r}?")
     if xp is np and not out.flags.writeable:
         raise OutputError(f"{expected} that can be written to, got a read-only array")
-    if xp is not np and 0 in out.strides and out.size > 1:
+    axes = zip(out.shape, out.strides, strict=True)
+    if xp is not np and any(size > 1 and step == 0 for size, step in axes):
         # NumPy's broadcasts are read-only, CuPy's are not
         raise OutputError(f"{expected} that can be written to, got a broadcast array")
     view = np.asarray(out) if xp is np else out
