@@ -14,19 +14,65 @@ Index ceil_div(Index a, Index b) {
     return (a + b - 1) / b;
 }
 
-// A packed block of B should stay in half of a second-level cache; one that is reused for very
-// many rows may live in the next level.
+// A packed block of columns should stay in half of a second-level cache; one that is reused for
+// very many rows may live in the next level.
 constexpr Index kPixelBlockBytes = 256 << 10;
 constexpr Index kKernelBlockBytes = 1 << 20;
+// A row of pixels is packed once for every block of columns: blocks are not made narrower than
+// this many panels even where they outgrow the cache.
+constexpr Index kWidePanels = 4;
 // Below this many multiply-adds a thread costs more to wake than it computes.
 constexpr double kThreadMacs = 1 << 16;
-// Columns and rows of a task below which packing the other operand is no longer paid for.
-constexpr Index kLeastColPanels = 4;
-constexpr Index kLeastPixelRows = 512;
 // Output channels become vector lanes where they fill at least this part of a tile.
 constexpr Index kLeastLanes = 4;
 // Threads beyond a few per processor only wait for each other, and creating them can fail.
 constexpr int kThreadsPerProcessor = 4;
+
+// What one step of the reduction costs, in multiply-adds on vectors: packing one vector of pixels,
+// one output channel as a column (gathered from strided weights), one row. Estimates from counted
+// instructions; they only have to rank the ways of cutting.
+constexpr double kPackPixelVector = 2.0;
+constexpr double kPackChannelLane = 1.5;
+constexpr double kPackRow = 0.3;
+
+// Estimated time of the slowest thread when a problem is cut into this many blocks.
+struct Cut {
+    Index col_blocks, row_blocks;
+    double time;
+};
+
+Cut estimate(const Blocking& b, TileShape tile, Index vectors, Index images, int threads,
+             Index col_blocks, Index row_blocks) {
+    const Index panels = ceil_div(ceil_div(b.cols, tile.cols), col_blocks);
+    const Index rows = ceil_div(b.rows, row_blocks);
+    const double tiles = double(panels) * double(ceil_div(rows, tile.rows));
+    const double pack_panel =
+        b.pixel_rows ? kPackChannelLane * double(tile.cols) : kPackPixelVector * double(vectors);
+    const double task =
+        tiles * double(tile.rows * vectors) + double(panels) * pack_panel + double(rows) * kPackRow;
+    const Index rounds = ceil_div(images * col_blocks * row_blocks, threads);
+    return {col_blocks, row_blocks, task * double(rounds)};
+}
+
+// Cuts rows and columns so that the slowest thread has least to do: few panels do not divide
+// evenly, and cutting one side packs the other once more for every block.
+Cut best_cut(const Blocking& b, TileShape tile, Index vectors, Index images, int threads,
+             Index least_col_blocks) {
+    const Index panels = ceil_div(b.cols, tile.cols), row_panels = ceil_div(b.rows, tile.rows);
+    Cut best = estimate(b, tile, vectors, images, threads, least_col_blocks, 1);
+    if (threads == 1) return best;
+    // beyond this many tasks for each thread uneven shares no longer matter
+    const Index enough = 16 * threads;
+    const Index most_cols = std::max(least_col_blocks, std::min(panels, enough / images));
+    for (Index col_blocks = least_col_blocks; col_blocks <= most_cols; ++col_blocks) {
+        const Index most_rows = std::min(row_panels, enough / (images * col_blocks));
+        for (Index row_blocks = 1; row_blocks <= std::max<Index>(1, most_rows); ++row_blocks) {
+            const Cut cut = estimate(b, tile, vectors, images, threads, col_blocks, row_blocks);
+            if (cut.time < best.time) best = cut;
+        }
+    }
+    return best;
+}
 
 template <class T>
 Blocking make_blocking(const Problem& problem, int threads, Index thread_bytes) {
@@ -41,43 +87,26 @@ Blocking make_blocking(const Problem& problem, int threads, Index thread_bytes) 
     b.depth_block = ceil_div(b.depth, b.depth_blocks);
     b.depth_blocks = ceil_div(b.depth, b.depth_block);
 
+    // How many panels of columns a block may have, and how much of the depth is packed at a time:
+    // weights as columns serve very many rows, so that all of their depth is packed where it fits.
     const Index panel = kernels.tile.cols, panels = ceil_div(b.cols, panel);
+    const Index block_bytes = b.depth_block * panel * Index(sizeof(T));
+    const Index room = thread_bytes / 2;
+    b.depth_chunk = 1;
+    Index most_panels = std::min(kPixelBlockBytes, room) / block_bytes;
+    if (b.pixel_rows) {
+        const Index whole_bytes = b.depth_blocks * block_bytes;
+        b.depth_chunk = std::max<Index>(1, std::min(b.depth_blocks, room / block_bytes));
+        most_panels = std::max(std::min(kKernelBlockBytes, room) / whole_bytes,
+                               std::min(kWidePanels, room / whole_bytes));
+    }
+    most_panels = std::max<Index>(1, most_panels);
     const Index images = problem.n * problem.groups;
-    const Index wanted_bytes =
-        std::min(b.pixel_rows ? kKernelBlockBytes : kPixelBlockBytes, thread_bytes);
-    const Index wanted_tasks = threads > 1 ? 4 * threads : 1;
-    b.depth_chunk = b.pixel_rows ? b.depth_blocks : 1;
-    Index panels_per_block;
-    if (b.pixel_rows) {
-        const Index panel_bytes = b.depth * panel * Index(sizeof(T));
-        panels_per_block = std::max(wanted_bytes / panel_bytes, kLeastColPanels);
-        while (panels_per_block > 1 && panels_per_block * panel_bytes > thread_bytes / 2) {
-            panels_per_block /= 2;
-        }
-        if (panel_bytes > thread_bytes / 2) {
-            const Index block_bytes = b.depth_block * panel * Index(sizeof(T));
-            b.depth_chunk = std::max<Index>(1, thread_bytes / 2 / block_bytes);
-        }
-    } else {
-        const Index panel_bytes = b.depth_block * panel * Index(sizeof(T));
-        panels_per_block = std::max<Index>(1, wanted_bytes / panel_bytes);
-        // smaller blocks where there would be too few of them to keep every thread busy
-        const Index blocks = std::min(ceil_div(wanted_tasks, images), panels / kLeastColPanels);
-        if (blocks > 1) panels_per_block = std::min(panels_per_block, ceil_div(panels, blocks));
-    }
-    b.col_blocks = ceil_div(panels, panels_per_block);
-    b.col_block = ceil_div(panels, b.col_blocks) * panel;
+    const Cut cut = best_cut(b, kernels.tile, kernels.tile.cols / kernels.lanes, images, threads,
+                             ceil_div(panels, most_panels));
+    b.col_block = ceil_div(panels, cut.col_blocks) * panel;
     b.col_blocks = ceil_div(b.cols, b.col_block);
-
-    b.row_blocks = 1;
-    const Index others = images * b.col_blocks;
-    if (b.pixel_rows) {
-        b.row_blocks = std::min(ceil_div(wanted_tasks, others), ceil_div(b.rows, kLeastPixelRows));
-    }
-    if (others * b.row_blocks < threads) {
-        b.row_blocks = std::min(ceil_div(threads, others), ceil_div(b.rows, kernels.tile.rows));
-    }
-    b.row_block = ceil_div(b.rows, b.row_blocks);
+    b.row_block = ceil_div(b.rows, cut.row_blocks);
     b.row_blocks = ceil_div(b.rows, b.row_block);
     b.tasks = images * b.row_blocks * b.col_blocks;
     return b;

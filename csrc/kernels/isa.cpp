@@ -15,11 +15,8 @@ namespace {
 
 template <class T>
 constexpr Kernels<T> kernels() {
-    return {{kRows, kCols<T>},
-            kMaxDepthBlock<T>,
-            im2col_gemm_scratch<T>,
-            im2col_gemm_task<T>,
-            peak_loop<T>};
+    return {{kRows, kCols<T>},      kLanes<T>,           kMaxDepthBlock<T>,
+            im2col_gemm_scratch<T>, im2col_gemm_task<T>, peak_loop<T>};
 }
 
 }  // namespace

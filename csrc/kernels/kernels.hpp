@@ -38,6 +38,7 @@ struct GemmJob {
 template <class T>
 struct Kernels {
     TileShape tile;
+    Index lanes;  // of one vector
     Index max_depth_block;
     // Elements of scratch, 64-byte aligned, that one task of the job needs.
     Index (*im2col_gemm_scratch)(const Blocking& blocking);

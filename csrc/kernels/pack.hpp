@@ -180,6 +180,12 @@ void pack_kernel_panel(T* panel, const Slice<T>& slice, Index first, Index count
     }
 }
 
+// Whether the weights of one output channel lie in the order of the reduction.
+template <class T>
+inline bool dense_kernels(const View<const T>& w, const Problem& problem) {
+    return w.stride[3] == 1 && w.stride[2] == problem.s && w.stride[1] == problem.r * problem.s;
+}
+
 // Channels as rows.
 template <class T>
 void pack_kernel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, Index depth0,
