@@ -310,7 +310,29 @@ print("refused, then right")
 """
 
 
+def refused_by_the_extension() -> None:
+    """The extension's own switch refuses the next allocations: one, two, every thread's."""
+    from fastconv import _native  # type: ignore[attr-defined]
+
+    case = Case((2, 70, 20, 20), (40, 70, 3, 3), pad=1)
+    arrays = draw(case, "normal")
+    want = on("native")(arrays.x, arrays.w, pad=1)
+    for count in (1, 2, 5):
+        for threads in (1, 2, 7):
+            _native.fail_next_allocations(count)
+            try:
+                with pytest.raises(MemoryError):
+                    on("native")(arrays.x, arrays.w, pad=1, threads=threads)
+            finally:
+                _native.fail_next_allocations(0)
+            again = on("native")(arrays.x, arrays.w, pad=1, threads=threads)
+            assert np.array_equal(again, want)
+
+
 def refused_allocation(backend: str) -> None:
+    if backend == "native":
+        refused_by_the_extension()
+        return
     if not Path("/proc/self/statm").exists():
         pytest.skip("this platform does not say how much address space is in use")
     assert processes.run(REFUSED_SCRATCH, backend).strip() == "refused, then right"
@@ -361,9 +383,12 @@ TABLE = [
         call(ONE, TAP, "pad", p=((0, -1), (0, 0))), call(ONE, TAP, "stride", s=(1, -BIG)),
     ], "E"),
     Row(12, "pytorch#56224: called 6442450943 negative", [
-        call(ONE, TAP, str(value), p=value) for value in (6442450943, BIG - 1, BIG, 2 * BIG)
+        call(ONE, TAP, "P=12884901892", p=6442450943), call(ONE, TAP, str(BIG - 1), p=BIG - 1),
+        call(ONE, TAP, str(BIG), p=BIG), call(ONE, TAP, str(2 * BIG), p=2 * BIG),
     ], "EM"),
-    Row(13, "pytorch#165976: size product wraps", [call(ONE, TAP, "2**55", p=2**55)], "M"),
+    Row(13, "pytorch#165976: size product wraps", [
+        call(ONE, TAP, f"P={2**56 + 6}", p=2**55),
+    ], "M"),
     Row(14, "pytorch#73189: im2col SIGSEGV", [
         call(ONE, bc(1, 1, 1879048192, 1879048192), "covers 1879048192"),
     ], "E"),
@@ -481,9 +506,10 @@ def test_row(backend: str, expect: str, item: Call | Callable[[str], None]) -> N
     assert peak < 1 << 20, f"a rejected call took {peak} bytes"
     message = str(caught.value)
     assert message, "an error with nothing to say"
-    assert item.says in message or item.says == "2**55"
+    assert item.says in message
     assert "negative" not in message
-    assert isinstance(caught.value, fastconv.FastconvError | TypeError), "not raised on purpose"
+    raised_in = Path(caught.traceback[-1].path)
+    assert raised_in.parent.name == "fastconv", f"not raised on purpose, in {raised_in}"
 
 
 def test_empty_results_are_written_nowhere(backend: str) -> None:
@@ -507,26 +533,6 @@ def test_an_empty_batch_is_still_checked(backend: str) -> None:
     """The message names the axis that is empty for a reason of its own."""
     with pytest.raises(fastconv.ShapeError, match="height P would be empty"):
         fastconv.conv2d(np.ones((0, 1, 2, 8), "f4"), np.ones((1, 1, 3, 3), "f4"), backend=backend)
-
-
-def test_native_scratch_refused_in_any_order() -> None:
-    """The extension's own switch: refuse the next allocations, once, twice, by any thread."""
-    backends.present("native")
-    from fastconv import _native  # type: ignore[attr-defined]
-
-    case = Case((2, 70, 20, 20), (40, 70, 3, 3), pad=1)
-    arrays = draw(case, "normal")
-    want = on("native")(arrays.x, arrays.w, pad=1)
-    for count in (1, 2, 5):
-        for threads in (1, 2, 7):
-            _native.fail_next_allocations(count)
-            try:
-                with pytest.raises(MemoryError):
-                    on("native")(arrays.x, arrays.w, pad=1, threads=threads)
-            finally:
-                _native.fail_next_allocations(0)
-            again = on("native")(arrays.x, arrays.w, pad=1, threads=threads)
-            assert np.array_equal(again, want)
 
 
 def test_crops_judge_like_the_whole() -> None:
