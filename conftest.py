@@ -18,6 +18,13 @@ import pytest
 
 SUITE = Path(__file__).resolve().parent / "benchmarks"
 
+#: The tests clear fastconv's variables when pytest loads their conftest.py; benchmarks heed them.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if name.startswith("FASTCONV_") or name == "OMP_NUM_THREADS"
+}
+
 #: Options of pytest-benchmark that ask for benchmarks beside the tests.
 ASKING = (
     "only", "enable", "disable", "save", "autosave", "save-data", "json", "compare",
@@ -116,6 +123,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if option.benchmark_skip:
         raise pytest.UsageError("--benchmark and --benchmark-skip contradict each other")
     option.benchmark = True
+    os.environ.update(ENVIRONMENT)
     if not option.benchmark_disable or option.benchmark_enable:
         option.benchmark_only = True
     for name, value in (SMOKE_BUDGET if option.benchmark_smoke else BUDGET).items():

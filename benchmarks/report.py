@@ -63,8 +63,7 @@ def show(
     written = []
     facts = machine()
     if claims:
-        partial = settings.smoke or len(claims) < len(ORDER)
-        written.append(writer.write(claims, settings.report, facts, partial))
+        written.append(writer.write(claims, settings.report, facts, settings.smoke))
         _print(reporter, "the article's claims", [_verdicts(claims)])
     if networks:
         tables = results.tables(networks)

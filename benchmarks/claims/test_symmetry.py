@@ -56,6 +56,10 @@ def test_position(benchmark: Any, record: Record) -> None:
     real = float((here != there).mean())
     scale = fastconv.conv2d(np.abs(noise), np.abs(weights))[: there.shape[0], : there.shape[1]]
     units = float((np.abs(here - there) / scale).max() / 2**-24)
+    rounding = (
+        f"equal up to rounding: {100 * real:.1f} % of the elements differ, by at most "
+        f"{units:.2g} u * sum |x||w|."
+    )
     table = Table(("object moves by 7 down, 4 right", "elements that differ"))
     table.add("stride 1, no padding", f"{100 * one:.2f} %")
     table.add("stride 1, same: the 2 outermost rows and columns", f"{100 * padded:.2f} %")
@@ -83,12 +87,7 @@ def test_position(benchmark: Any, record: Record) -> None:
                 "element: a convolution is equivariant to shifts, its answer does not depend on "
                 "where the object is.",
                 "With arbitrary real numbers the two maps are "
-                + (
-                    "equal as well, bit for bit."
-                    if real == 0
-                    else "equal up to rounding: "
-                    f"{100 * real:.1f} % of the elements differ, by at most {units:.2g} u * sum |x||w|."
-                ),
+                + ("equal as well, bit for bit." if real == 0 else rounding),
                 "Padding breaks it at the border, and only there: the made-up pixels do not move "
                 "with the object.",
                 f"Stride breaks it: with stride 2 and a move by 7 rows, {100 * two:.0f} % of the "

@@ -16,7 +16,9 @@ INTRODUCTION = (
 )
 
 
-def write(claims: Sequence[Claim], folder: Path, machine: Sequence[str], partial: bool) -> Path:
+def write(
+    claims: Sequence[Claim], folder: Path, machine: Sequence[str], smoke: bool = False
+) -> Path:
     """Write ``claims.md`` and its plots.
 
     Parameters
@@ -26,8 +28,8 @@ def write(claims: Sequence[Claim], folder: Path, machine: Sequence[str], partial
         Created where it is missing.
     machine : sequence of str
         What the times depend on, one line each.
-    partial : bool
-        Not every claim was measured, or not at full size; the report says so.
+    smoke : bool
+        The sizes were those of a smoke test; the report says so.
 
     Returns
     -------
@@ -38,11 +40,10 @@ def write(claims: Sequence[Claim], folder: Path, machine: Sequence[str], partial
     drawn = importlib.util.find_spec("matplotlib") is not None
     ordered = sorted(claims, key=lambda claim: ORDER.index(claim.key))
     parts = ["# The article's claims, measured", INTRODUCTION]
-    if partial:
-        parts.append(
-            f"**This run measured {len(ordered)} of {len(ORDER)} claims, or measured them at the "
-            "size of a smoke test.**"
-        )
+    if smoke:
+        parts.append("**A smoke test: sizes and rounds are small, and the times mean little.**")
+    if len(ordered) < len(ORDER):
+        parts.append(f"**Only {len(ordered)} of {len(ORDER)} claims were measured in this run.**")
     if not drawn:
         parts.append("Plots need matplotlib: `pip install '.[demo]'`.")
     parts += ["\n".join(f"- {line}" for line in machine), _summary(ordered)]
