@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import sys
@@ -16,6 +15,8 @@ from .options import current, usable_cores
 
 def version() -> str:
     """Return the installed version; `pyproject.toml` is the one place that states it."""
+    import importlib.metadata  # here, because it costs more than the rest of `import fastconv`
+
     try:
         return importlib.metadata.version("fastconv")
     except importlib.metadata.PackageNotFoundError:

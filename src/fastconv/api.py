@@ -221,7 +221,7 @@ def conv_cost(
     >>> import fastconv
     >>> cost = fastconv.conv_cost((1, 3, 224, 224), (64, 3, 11, 11), stride=4, pad=2)
     >>> cost.macs, round(cost.intensity, 1)
-    (70276800, 98.2)
+    (70276800, 95.7)
     """
     return ConvProblem.describe(
         _shape(x), _shape(w), stride=stride, pad=pad, dilation=dilation, groups=groups,
