@@ -38,9 +38,12 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     """Name the algorithm, and the scratch of all threads it may use for `problem`."""
     from .launch import plan
+    from .threads import usable
 
-    planned = plan(problem, options.threads, options.workspace)
-    return Algorithm("im2col_gemm", planned.scratch_bytes)
+    planned = plan(problem, usable(options.threads), options.workspace)
+    return Algorithm(
+        "strip_gemm" if planned.blocking.strip else "im2col_gemm", planned.scratch_bytes
+    )
 
 
 def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:

@@ -191,7 +191,7 @@ def _emit_tile(
 ) -> None:
     """Emit the loop over the reduction with all accumulators in registers, then add to c."""
     rows, vectors, lanes = shape
-    a, lda, b, c, ldc, depth = args
+    a, lda, b, offsets, c, ldc, depth = args
     vector = ir.VectorType(element, lanes)
     word = ir.IntType(64)
 
@@ -208,7 +208,10 @@ def _emit_tile(
         builder.store(ir.Constant(vector, None), slot)
     a_rows = [builder.mul(lda, ir.Constant(word, i)) for i in range(rows)]
     with cgutils.for_range(builder, depth, intp=word) as loop:
-        column = pointer(b, builder.mul(loop.index, ir.Constant(word, vectors * lanes)), vector)
+        offset = builder.load(
+            builder.gep(builder.inttoptr(offsets, word.as_pointer()), [loop.index])
+        )
+        column = pointer(b, offset, vector)
         pixels = [builder.load(vector_at(column, v), align=size) for v in range(vectors)]
         for i in range(rows):
             weight = builder.load(pointer(a, builder.add(a_rows[i], loop.index), element))
@@ -233,8 +236,9 @@ def _make_tile(part: int) -> Callable[..., None]:
 
     @intrinsic
     def tile(
-        typing: Any, scratch: Any, a: Any, lda: Any, b: Any, c: Any, ldc: Any, depth: Any
-    ) -> Any:
+        typing: Any, scratch: Any, a: Any, lda: Any, b: Any, offsets: Any, c: Any, ldc: Any,
+        depth: Any,
+    ) -> Any:  # fmt: skip
         size = scratch.dtype.bitwidth // 8
         rows, vectors, lanes = tile_of(size)
 
@@ -244,11 +248,11 @@ def _make_tile(part: int) -> Callable[..., None]:
             _emit_tile(builder, element, size, shape, args[1:])
             return context.get_dummy_value()
 
-        return types.void(scratch, *[types.int64] * 6), codegen
+        return types.void(scratch, *[types.int64] * 7), codegen
 
     return tile
 
 
-#: ``tile(scratch, a, lda, b, c, ldc, depth)``: c[i, :] += sum over kk of a[i, kk] * b[kk, :].
-#: a, b and c are addresses; the sum of one call is rounded apart from what c held.
+#: ``tile(scratch, a, lda, b, offsets, c, ldc, depth)``: adds to c[i, :] the sum over kk < depth of
+#: a[i, kk] * b[offsets[kk] :]. a, b, offsets and c are addresses.
 tile_full, tile_half, tile_quarter, tile_eighth = (_make_tile(part) for part in (1, 2, 4, 8))

@@ -12,100 +12,140 @@ from ...borders import PAD_MODES
 from ...options import Options
 from ...problem import ConvProblem
 from . import threads as pool
-from .blocking import Blocking, block
+from .blocking import CACHE_LINE, Blocking, Machine, block
+from .geometry import GEOMETRY
 from .intrinsics import panel_width, tile_of
-from .kernels import GEOMETRY, launcher
 from .kernels import kernel as compiled
+from .kernels import launcher
 
 Array = np.ndarray[Any, Any]
 
-CACHE_LINE = 64
 #: Multiply-accumulates below which waking other threads costs more than it saves.
 SERIAL_MACS = 1 << 16
 
 
 class Plan(NamedTuple):
-    """Blocks, and how many threads share them."""
+    """All that is known of a call before its arrays: the geometry record lacks their addresses."""
 
     blocking: Blocking
     threads: int
     scratch_bytes: int
+    geometry: Array
+    tables: tuple[Array, Array, Array]
 
 
-@lru_cache(maxsize=4096)
-def plan(problem: ConvProblem, threads: int, workspace: int) -> Plan:
-    """Cut `problem` for at most `threads` threads with `workspace` bytes of scratch each."""
-    itemsize = np.dtype(problem.accumulator).itemsize
-    rows, width = tile_of(itemsize)[0], panel_width(itemsize)
-    most = 1 if problem.cost.macs < SERIAL_MACS else pool.usable(threads)
-    blocking = block(problem, most, workspace, rows, width, itemsize)
-    used = min(most, blocking.tasks)
-    return Plan(blocking, used, used * blocking.scratch * itemsize + CACHE_LINE)
+def _tables(problem: ConvProblem, blocking: Blocking, width: int) -> tuple[Array, Array, Array]:
+    """Offset of every product's pixels, and the phases of rows and columns in a strip."""
+    if blocking.axes is None:
+        offsets = np.arange(blocking.channel_step * blocking.tap_step) * width
+        return offsets.astype(np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64)
+    vertical, horizontal = blocking.axes
+    line, row_pitch, channel_pitch = _pitches(blocking)
+    lines = blocking.rows + vertical.reach
+    offsets = np.array([
+        c * channel_pitch + (a * lines + i) * row_pitch + b * line + j
+        for c in range(blocking.channel_step)
+        for a, i in vertical.taps
+        for b, j in horizontal.taps
+    ])  # fmt: skip
+    phases = (np.array(axis.phases, np.int64) for axis in blocking.axes)
+    return (offsets.astype(np.int64), *phases)
 
 
-def _places(x: Array, w: Array, y: Array) -> dict[str, int]:
-    """Address and strides, in elements, of the arrays."""
-    places = {}
-    for name, array, axes in (("x", x, "nchw"), ("w", w, "kcrs"), ("y", y, "nkpq")):
-        places[f"{name}_data"] = array.ctypes.data
-        for axis, stride in zip(axes, array.strides, strict=True):
-            places[f"{name}_{axis}"] = stride // array.itemsize
-    return places
+def _pitches(blocking: Blocking) -> tuple[int, int, int]:
+    """Elements of one line of a strip, of one row (all its column phases), of one channel."""
+    if blocking.axes is None:
+        return 0, 0, 0
+    vertical, horizontal = blocking.axes
+    line = blocking.columns + horizontal.reach
+    row_pitch = len(horizontal.phases) * line
+    return line, row_pitch, len(vertical.phases) * (blocking.rows + vertical.reach) * row_pitch
 
 
-def _constants(problem: ConvProblem, blocking: Blocking) -> dict[str, int]:
-    """What the kernels know of a problem, whatever the arrays are."""
-    line = CACHE_LINE // np.dtype(problem.accumulator).itemsize
-    sums_at = -(-blocking.depth * blocking.pixels // line) * line
-    sums = -(-blocking.channels * blocking.pixels // line) * line
+def _strip_fields(blocking: Blocking) -> dict[str, int]:
+    line, row_pitch, channel_pitch = _pitches(blocking)
+    fields = {"line": line, "row_pitch": row_pitch, "channel_pitch": channel_pitch}
+    if blocking.axes is not None:
+        for name, axis in zip("hw", blocking.axes, strict=True):
+            fields |= {f"phases_{name}": len(axis.phases), f"reach_{name}": axis.reach}
+    return fields
+
+
+def _fields(problem: ConvProblem, blocking: Blocking) -> dict[str, int]:
     return {
-        "h": problem.h, "w": problem.w, "s": problem.s, "p": problem.p, "q": problem.q,
+        "h": problem.h, "w": problem.w, "p": problem.p, "q": problem.q, "s": problem.s,
         "stride_h": problem.stride[0], "stride_w": problem.stride[1],
         "dilation_h": problem.dilation[0], "dilation_w": problem.dilation[1],
         "top": problem.pad[0][0], "left": problem.pad[1][0],
         "pad_mode": PAD_MODES.index(problem.pad_mode),
         "activation": activations.code(problem.activation), "has_bias": problem.bias,
-        "inputs": problem.c // problem.groups, "outputs": problem.k // problem.groups,
+        "groups": problem.groups, "inputs": problem.c // problem.groups,
+        "outputs": problem.k // problem.groups,
         "taps": problem.r * problem.s, "total": problem.n * problem.p * problem.q,
-        "block_pixels": blocking.pixels, "block_channels": blocking.channels,
+        "strip": blocking.strip, "block_rows": blocking.rows, "block_columns": blocking.columns,
+        "block_channels": blocking.channels, "block_groups": blocking.groups,
         "channel_step": blocking.channel_step, "tap_step": blocking.tap_step,
-        "tasks": blocking.tasks, "sums_at": sums_at, "weights_at": sums_at + sums,
+        "tasks": blocking.tasks, "sums_at": blocking.pixel_elements,
+        "weights_at": blocking.pixel_elements + blocking.sum_elements,
         "slot_size": blocking.scratch,
-    }  # fmt: skip
+    } | _strip_fields(blocking)  # fmt: skip
 
 
-def _scratch(elements: int, dtype: str) -> Array:
-    """Uninitialised memory that starts on a cache line."""
-    itemsize = np.dtype(dtype).itemsize
-    memory = np.empty(elements * itemsize + CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % CACHE_LINE
-    return memory[start : start + elements * itemsize].view(dtype)
+@lru_cache(maxsize=1024)
+def plan(problem: ConvProblem, threads: int, workspace: int) -> Plan:
+    """Cut `problem` for at most `threads` threads with `workspace` bytes of scratch each."""
+    itemsize = np.dtype(problem.accumulator).itemsize
+    width = panel_width(itemsize)
+    most = 1 if problem.cost.macs < SERIAL_MACS else threads
+    blocking = block(problem, Machine(tile_of(itemsize)[0], width, itemsize, most, workspace))
+    used = min(most, blocking.tasks)
+    tables = _tables(problem, blocking, width)
+    geometry = np.zeros(1, GEOMETRY)
+    for name, value in _fields(problem, blocking).items():
+        geometry[name] = value
+    for name, table in zip(("offsets", "row_phases", "column_phases"), tables, strict=True):
+        geometry[name] = table.ctypes.data
+    return Plan(blocking, used, used * blocking.scratch * itemsize + CACHE_LINE, geometry, tables)
 
 
-def _weights_in_place(problem: ConvProblem, w: Array) -> bool:
-    """Whether the micro-kernel can read the weights where they are."""
-    return bool(w.flags.c_contiguous) and problem.dtype == problem.accumulator
+def _scratch(size: int) -> Array:
+    """Zeroed memory of `size` bytes, less what it takes to start on a cache line."""
+    memory = np.zeros(size, np.uint8)
+    return memory[-memory.ctypes.data % CACHE_LINE :]
+
+
+def _weights(problem: ConvProblem, options: Options, w: Array) -> Array:
+    """Convert small weights once; every task converts its own share of larger ones."""
+    size = problem.k * problem.reduction * np.dtype(problem.accumulator).itemsize
+    if size > options.workspace:
+        return w
+    return np.ascontiguousarray(w, dtype=problem.accumulator)
 
 
 def run(
     problem: ConvProblem, options: Options, x: Array, w: Array, bias: Array | None, out: Array
 ) -> None:
     """Compute `problem` into `out`."""
-    blocking, threads, _ = plan(problem, pool.usable(options.threads), options.workspace)
+    planned = plan(problem, pool.usable(options.threads), options.workspace)
     kernel = compiled(problem.dtype, problem.out_dtype, problem.accumulator)
+    w = _weights(problem, options, w)
     sums = None if bias is None else bias.astype(problem.accumulator, copy=False)
-    scratch = _scratch(threads * blocking.scratch, problem.accumulator)
+    scratch = _scratch(planned.scratch_bytes)
     counter = np.zeros(1, np.int64)
-    geometry = np.zeros(1, GEOMETRY)
-    for name, value in (_constants(problem, blocking) | _places(x, w, out)).items():
-        geometry[name] = value
-    geometry["w_in_place"] = _weights_in_place(problem, w)
-    geometry["bias"] = 0 if sums is None else sums.ctypes.data
-    geometry["scratch"] = scratch.ctypes.data
-    geometry["counter"] = counter.ctypes.data
+    geometry = planned.geometry.copy()
+    record = geometry[0]
+    for name, array, axes in (("x", x, "nchw"), ("w", w, "kcrs"), ("y", out, "nkpq")):
+        record[f"{name}_data"] = array.ctypes.data
+        for axis, stride in zip(axes, array.strides, strict=True):
+            record[f"{name}_{axis}"] = stride // array.itemsize
+    record["w_in_place"] = w.flags.c_contiguous and w.dtype == problem.accumulator
+    record["bias"] = 0 if sums is None else sums.ctypes.data
+    record["scratch"] = scratch.ctypes.data
+    record["counter"] = counter.ctypes.data
+    # the kernel knows addresses alone: every array above must outlive the call
     address = geometry.ctypes.data
-    if threads == 1:
-        kernel.ctypes(0, address)  # without the interpreter's lock, as any ctypes function
+    if planned.threads == 1:
+        kernel.ctypes(0, address)  # gives up the interpreter's lock, as ctypes functions do
     else:
         parallel = launcher()
-        pool.launch(threads, lambda: parallel(kernel.address, address, threads))
+        pool.launch(planned.threads, lambda: parallel(kernel.address, address, planned.threads))
