@@ -93,6 +93,19 @@ def test_the_environment_and_the_configuration_count_as_given(
     assert _outcomes(project.runpytest("-v", *QUICK))[SPEED_TIMED] == "PASSED"
 
 
+def test_benchmarks_heed_variables_that_the_tests_clear(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTCONV_THREADS", "1")
+    clear = "import os\nos.environ.pop('FASTCONV_THREADS', None)\n"
+    project.path.joinpath("tests/conftest.py").write_text(clear)
+    project.path.joinpath("benchmarks/test_speed.py").write_text(
+        "import os\n"
+        "def test_timed(benchmark): assert benchmark(os.environ.get, 'FASTCONV_THREADS') == '1'\n"
+    )
+    project.runpytest("--benchmark", *QUICK).assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize("option", ["--benchmark", "--benchmark-smoke"])
 def test_benchmark_and_skip_contradict_each_other(project: pytest.Pytester, option: str) -> None:
     result = project.runpytest(option, "--benchmark-skip")

@@ -40,7 +40,7 @@ def picture(axes: Any, image: Array, title: str, signed: bool = False) -> None:
 
 def formula(figure: Any, image: Array, correlated: Array, convolved: Array) -> None:
     a, b, c = figure.subplots(1, 3)
-    picture(a, image, "I")
+    picture(a, image, "image I")
     picture(b, correlated, "what networks compute (flip=False)", signed=True)
     picture(c, convolved, "the printed formula (flip=True)", signed=True)
 
