@@ -259,6 +259,12 @@ def test_demo_refuses_what_is_no_picture(tmp_path, capsys):
     assert "text.png" in one_line(capsys.readouterr().err)
 
 
+def test_demo_cannot_write_its_picture(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    assert main([*SMALL_DEMO, *REFERENCE, "--output", str(tmp_path / "maps.doc")]) == 1
+    assert "maps.doc" in one_line(capsys.readouterr().err)
+
+
 def test_demo_image_needs_matplotlib(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main([*SMALL_DEMO, *REFERENCE, "--image", "any.png"]) == 1

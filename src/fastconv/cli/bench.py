@@ -231,7 +231,7 @@ def _row(m: Measurement, repeated: bool) -> list[str]:
         m.algorithm,
         str(m.threads),
         significant(1e3 * m.median),
-        f"± {percent(m.spread)}" if len(m.seconds) > 1 else "-",
+        percent(m.spread) if len(m.seconds) > 1 else "-",
         significant(m.gflops),
         "-" if share is None else percent(share),
         OK if m.ok else FAILED,

@@ -215,5 +215,8 @@ def _draw(options: argparse.Namespace, rgb: Array, measurements: Sequence[Measur
     credit = photo.CREDIT if options.image is None else f"Photograph: {options.image.name}"
     total = sum(m.flops for m in measurements if m.backend == measurements[0].backend) / 1e9
     footer = f"{credit}  ·  fastconv {version()}: {total:.2f} GFLOP in {len(first)} convolutions"
-    figure.draw(options.output, rgb, grey_maps, rgb_maps, alexnet_maps, footer)
+    try:
+        figure.draw(options.output, rgb, grey_maps, rgb_maps, alexnet_maps, footer)
+    except (OSError, ValueError) as error:  # ValueError: a suffix that names no image format
+        raise CommandError(f"--output: cannot write {options.output}: {error}") from None
     print(f"picture: {options.output}")

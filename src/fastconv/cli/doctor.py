@@ -63,7 +63,7 @@ def _print(machine: Machine, findings: Sequence[Finding], weights: Path | None) 
     print(f"machine: {cpu_model()}, {cores}")
     for name, reason in machine.backends.items():
         if reason is not None:
-            state = "not available"
+            state = f"not available: {reason}"
         elif machine.selftest.get(name) is None:
             state = "works, tested"
         else:
