@@ -41,9 +41,8 @@ def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     from .threads import usable
 
     planned = plan(problem, usable(options.threads), options.workspace)
-    return Algorithm(
-        "strip_gemm" if planned.blocking.strip else "im2col_gemm", planned.scratch_bytes
-    )
+    name = "strip_gemm" if planned.blocking.strip else "im2col_gemm"
+    return Algorithm(name, planned.scratch_bytes)
 
 
 def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:

@@ -11,7 +11,7 @@ FIELDS = (
     "groups", "inputs", "outputs",  # input and output channels of one group
     "taps", "total",  # of one kernel; output pixels of the whole batch
     "x_n", "x_c", "x_h", "x_w", "w_k", "w_c", "w_r", "w_s", "y_n", "y_k", "y_p", "y_q",
-    "w_in_place",  # the micro-kernel reads w where it is
+    "w_in_place", "itemsize",  # w is contiguous accumulators, of that many bytes, already
     "strip", "block_rows", "block_columns", "block_channels", "block_groups",
     "channel_step", "tap_step", "tasks",
     "phases_h", "phases_w", "reach_h", "reach_w",

@@ -195,9 +195,9 @@ def _emit_tile(
     vector = ir.VectorType(element, lanes)
     word = ir.IntType(64)
 
-    def pointer(base: Any, offset: Any, kind: Any) -> Any:
-        """Pointer to `kind` at `offset` elements after the address `base`."""
-        scaled = builder.mul(offset, ir.Constant(word, size))
+    def pointer(base: Any, offset: Any, kind: Any, unit: int = size) -> Any:
+        """Pointer to `kind` at `offset` items of `unit` bytes after the address `base`."""
+        scaled = builder.mul(offset, ir.Constant(word, unit))
         return builder.inttoptr(builder.add(base, scaled), kind.as_pointer())
 
     def vector_at(base: Any, index: int) -> Any:
@@ -208,10 +208,7 @@ def _emit_tile(
         builder.store(ir.Constant(vector, None), slot)
     a_rows = [builder.mul(lda, ir.Constant(word, i)) for i in range(rows)]
     with cgutils.for_range(builder, depth, intp=word) as loop:
-        offset = builder.load(
-            builder.gep(builder.inttoptr(offsets, word.as_pointer()), [loop.index])
-        )
-        column = pointer(b, offset, vector)
+        column = pointer(b, builder.load(pointer(offsets, loop.index, word, 8)), vector)
         pixels = [builder.load(vector_at(column, v), align=size) for v in range(vectors)]
         for i in range(rows):
             weight = builder.load(pointer(a, builder.add(a_rows[i], loop.index), element))

@@ -70,7 +70,7 @@ def multiply_step(
             tile_rows //= 2
         if g.w_in_place:
             lda = g.inputs * g.taps
-            a = address(w, (k + done) * lda + channel * g.taps + tap)
+            a = g.w_data + ((k + done) * lda + channel * g.taps + tap) * g.itemsize
         else:
             lda = depth
             place = base + g.weights_at

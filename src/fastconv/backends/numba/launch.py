@@ -48,8 +48,8 @@ def _tables(problem: ConvProblem, blocking: Blocking, width: int) -> tuple[Array
         for a, i in vertical.taps
         for b, j in horizontal.taps
     ])  # fmt: skip
-    phases = (np.array(axis.phases, np.int64) for axis in blocking.axes)
-    return (offsets.astype(np.int64), *phases)
+    row_phases, column_phases = (np.array(axis.phases, np.int64) for axis in blocking.axes)
+    return offsets.astype(np.int64), row_phases, column_phases
 
 
 def _pitches(blocking: Blocking) -> tuple[int, int, int]:
@@ -81,6 +81,7 @@ def _fields(problem: ConvProblem, blocking: Blocking) -> dict[str, int]:
         "activation": activations.code(problem.activation), "has_bias": problem.bias,
         "groups": problem.groups, "inputs": problem.c // problem.groups,
         "outputs": problem.k // problem.groups,
+        "itemsize": np.dtype(problem.accumulator).itemsize,
         "taps": problem.r * problem.s, "total": problem.n * problem.p * problem.q,
         "strip": blocking.strip, "block_rows": blocking.rows, "block_columns": blocking.columns,
         "block_channels": blocking.channels, "block_groups": blocking.groups,
