@@ -1,0 +1,118 @@
+"""Scratch memory is bounded by what `explain` says, whatever the image, and nothing leaks."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from support import processes
+
+import fastconv
+
+linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="resident memory is read from /proc"
+)
+
+PREAMBLE = """
+import sys
+import numpy as np
+import fastconv
+backend = sys.argv[1]
+
+def status(field):
+    with open("/proc/self/status") as file:
+        lines = file.read().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field + ":"))
+
+def forget_peak():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+"""
+
+PEAK = (
+    PREAMBLE
+    + """
+for dtype in ("float32", "float64"):
+    for layout, groups in (("NCHW", 1), ("NHWC", 1), ("NCHW", 16)):
+        shape = (1, 16, 900, 900) if layout == "NCHW" else (1, 900, 900, 16)
+        x = np.ones(shape, dtype)
+        w = np.ones((16, 16 // groups, 3, 3), dtype)
+        call = dict(pad=1, groups=groups, layout=layout, threads=2, backend=backend)
+        out = np.ones(shape, dtype)
+        # compile, start threads, touch the code: once, on a little image
+        small = x[:, :, :40, :40] if layout == "NCHW" else x[:, :40, :40]
+        fastconv.conv2d(small, w, **call)
+        scratch = fastconv.explain(x, w, **call).scratch_bytes
+        forget_peak()
+        before = status("VmRSS")
+        fastconv.conv2d(x, w, out=out, **call)
+        grown = status("VmHWM") - before
+        im2col = 9 // groups * x.nbytes if groups == 1 else x.nbytes
+        assert scratch < 40 << 20, f"{scratch} bytes of scratch for {dtype} {layout} {groups}"
+        assert grown <= scratch + (6 << 20), (
+            f"{dtype} {layout} groups={groups}: {grown} bytes more, explain said {scratch}")
+print("bounded")
+"""
+)
+
+LEAK = (
+    PREAMBLE
+    + """
+rng = np.random.default_rng(0)
+calls = []
+for i in range(10):
+    groups = 1 + i % 2
+    x = rng.standard_normal((1 + i % 3, 2 * groups, 20 + i, 100), np.float32)
+    w = rng.standard_normal((4 * groups, 2, 3, 1 + i % 4), np.float32)
+    calls.append((x, w, dict(pad=i % 3, groups=groups, bias=np.ones(4 * groups, "f4"),
+                             activation=("relu", None, "gelu")[i % 3], threads=1 + i % 4)))
+
+def round_of_calls():
+    for x, w, call in calls:
+        fastconv.conv2d(x, w, backend=backend, **call)
+        fastconv.conv2d(x[..., ::-1], w[..., ::-1], backend=backend, **call)
+        try:
+            fastconv.conv2d(x, w, backend=backend, **{**call, "groups": 7})
+        except ValueError:
+            pass
+
+for _ in range(3):
+    round_of_calls()
+before = status("VmRSS")
+for _ in range(10):
+    round_of_calls()
+grown = status("VmRSS") - before
+assert grown < 2 << 20, f"300 calls left {grown} bytes behind"
+print("nothing left behind")
+"""
+)
+
+
+@linux
+def test_scratch_does_not_grow_with_the_image(fast_backend: str) -> None:
+    assert processes.run(PEAK, fast_backend).strip() == "bounded"
+
+
+@linux
+def test_nothing_leaks(backend: str) -> None:
+    assert processes.run(LEAK, backend).strip() == "nothing left behind"
+
+
+def test_explain_counts_scratch_without_allocating(backend: str) -> None:
+    """Scratch is known from the problem alone, and for fast backends does not follow H and W."""
+    small = fastconv.explain((1, 16, 500, 500), (16, 16, 3, 3), pad=1, backend=backend)
+    large = fastconv.explain((1, 16, 50000, 50000), (16, 16, 3, 3), pad=1, backend=backend)
+    assert small.scratch_bytes > 0
+    if backend == "reference":
+        assert large.scratch_bytes > small.scratch_bytes
+    else:
+        assert large.scratch_bytes <= 2 * small.scratch_bytes
+        assert large.scratch_bytes < 64 << 20
+
+
+def test_workspace_limits_scratch(fast_backend: str) -> None:
+    for workspace in (1 << 16, 1 << 20, 8 << 20):
+        with fastconv.options(workspace=workspace, threads=2):
+            report = fastconv.explain((4, 512, 64, 64), (512, 512, 3, 3), backend=fast_backend)
+        # alignment and the packed panel that every thread shares come on top
+        assert report.scratch_bytes <= 2 * workspace + (1 << 16)
