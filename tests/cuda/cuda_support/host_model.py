@@ -25,7 +25,7 @@ HOST_SOURCES = Path(__file__).parent.parent / "host"
 SCHEDULES = ("ascending", "descending", "shuffled", "preemptive")
 
 OPTIONS = (
-    "-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-DFASTCONV_HOST_MODEL",
+    "-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-DFASTCONV_HOST_MODEL",
     "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
 )  # fmt: skip
 
@@ -127,7 +127,7 @@ def build(kernel: str, defines: Defines, mutations: tuple[Mutation, ...] = ()) -
             _compiler(), *OPTIONS, f"-I{folder}", f"-I{HOST_SOURCES}",
             f'-DKERNEL_FILE="{kernel}.cu"', f"-DKERNEL_ENTRY={kernel}",
             *(f"-D{name}={value}" for name, value in defines),
-            str(HOST_SOURCES / "run_kernel.cpp"), "-o", str(library),
+            str(HOST_SOURCES / "run_kernel.cpp"), str(_machine()), "-shared", "-o", str(library),
         ],
         check=True,
     )  # fmt: skip
@@ -147,6 +147,14 @@ class Mutation(NamedTuple):
         """Plant it."""
         assert text.count(self.old) == 1, f"{self.file} has {text.count(self.old)} x {self.old!r}"
         return text.replace(self.old, self.new)
+
+
+@lru_cache(maxsize=1)
+def _machine() -> Path:
+    """Compile what all kernels share."""
+    source, target = HOST_SOURCES / "machine.cpp", Path(_workshop()) / "machine.o"
+    subprocess.run([_compiler(), *OPTIONS, "-c", str(source), "-o", str(target)], check=True)
+    return target
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
+#include <new>
 
 #include "machine.hpp"
 
@@ -21,19 +23,27 @@ struct half_bits {
 #define DEVICE inline
 #define KERNEL(threads, blocks) static void
 #define SHARED_ARRAY(type, size, name) \
-    SharedArray<type, size>& name = host::machine->shared<SharedArray<type, size>>(__LINE__)
-#define BARRIER() host::machine->barrier(__LINE__)
+    SharedArray<type, size>& name = shared_array<SharedArray<type, size>>(__LINE__)
+#define BARRIER() host::barrier(__LINE__)
 
-inline u32 thread_index() { return host::machine->thread_index; }
-inline u32 block_index() { return host::machine->block_index; }
-inline u32 block_threads() { return host::machine->block_threads(); }
-inline u32 grid_blocks() { return host::machine->grid_blocks; }
+inline u32 thread_index() {
+    return host::block.thread;
+}
+inline u32 block_index() {
+    return host::block.index;
+}
+inline u32 block_threads() {
+    return host::block.threads;
+}
+inline u32 grid_blocks() {
+    return host::block.grid;
+}
 
 // Shared memory that remembers who touched each item since the last barrier.
 template <typename T, int SIZE>
 class SharedArray {
   public:
-    static constexpr long BYTES = SIZE * sizeof(T);
+    static constexpr std::size_t BYTES = SIZE * sizeof(T);
 
     SharedArray() { std::memset(items_, 0xFF, sizeof items_); }
 
@@ -52,14 +62,14 @@ class SharedArray {
 
     T read(int index) {
         Trace& trace = traced(index);
-        const int me = host::machine->thread_index, now = host::machine->epoch;
-        if (host::machine->races) {
+        const int me = host::block.thread, now = host::block.epoch;
+        if (host::detects_races) {
             if (trace.writer == NOBODY) {
-                host::machine->fail("shared item %d is read before anything was written", index);
+                host::fail("shared item %d is read before anything was written", index);
             }
             if (trace.written == now && trace.writer != me) {
-                host::machine->fail("race: shared item %d, written by thread %d, no barrier since",
-                                    index, trace.writer);
+                host::fail("race: shared item %d, written by thread %d, no barrier since", index,
+                           trace.writer);
             }
         }
         trace.reader = trace.read == now && trace.reader != me ? SEVERAL : me;
@@ -69,16 +79,16 @@ class SharedArray {
 
     void write(int index, T value) {
         Trace& trace = traced(index);
-        const int me = host::machine->thread_index, now = host::machine->epoch;
-        if (host::machine->races) {
+        const int me = host::block.thread, now = host::block.epoch;
+        if (host::detects_races) {
             if (trace.read == now && trace.reader != me) {
-                host::machine->fail("race: shared item %d is overwritten, read by thread %d and no "
-                                    "barrier since",
-                                    index, trace.reader);
+                host::fail(
+                    "race: shared item %d is overwritten, read by thread %d and no "
+                    "barrier since",
+                    index, trace.reader);
             }
             if (trace.written == now && trace.writer != me) {
-                host::machine->fail("race: shared item %d, also written by thread %d", index,
-                                    trace.writer);
+                host::fail("race: shared item %d, also written by thread %d", index, trace.writer);
             }
         }
         trace.writer = me;
@@ -96,9 +106,9 @@ class SharedArray {
 
     Trace& traced(int index) {
         if (index < 0 || index >= SIZE) {
-            host::machine->fail("shared item %d of an array of %d", index, SIZE);
+            host::fail("shared item %d of an array of %d", index, SIZE);
         }
-        host::machine->maybe_preempt();
+        host::maybe_preempt();
         return traces_[index];
     }
 
@@ -106,15 +116,22 @@ class SharedArray {
     Trace traces_[SIZE];
 };
 
+template <typename Array>
+Array& shared_array(int line) {
+    void* memory = host::shared_memory(line, sizeof(Array), Array::BYTES,
+                                       [](void* address) { new (address) Array; });
+    return *static_cast<Array*>(memory);
+}
+
 template <typename T>
 T load_global(const T* address) {
-    host::machine->check_load(address, sizeof(T));
+    host::check_load(address, sizeof(T));
     return *address;
 }
 
 template <typename T>
 void store_global(T* address, T value) {
-    host::machine->check_store(address, sizeof(T));
+    host::check_store(address, sizeof(T));
     *address = value;
 }
 
@@ -122,17 +139,25 @@ template <typename T, int WIDTH, int SIZE>
 void load_vector(T (&items)[WIDTH], SharedArray<T, SIZE>& shared, int index) {
     static_assert(WIDTH * sizeof(T) == 16, "a vector has 16 bytes");
     if (index % WIDTH != 0) {
-        host::machine->fail("misaligned vector at shared item %d", index);
+        host::fail("misaligned vector at shared item %d", index);
     }
     for (int i = 0; i < WIDTH; ++i) {
         items[i] = shared.read(index + i);
     }
 }
 
-inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
-inline double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
-inline u32 multiply_add(u32 a, u32 b, u32 c) { return a * b + c; }
-inline u64 multiply_add(u64 a, u64 b, u64 c) { return a * b + c; }
+inline float multiply_add(float a, float b, float c) {
+    return std::fma(a, b, c);
+}
+inline double multiply_add(double a, double b, double c) {
+    return std::fma(a, b, c);
+}
+inline u32 multiply_add(u32 a, u32 b, u32 c) {
+    return a * b + c;
+}
+inline u64 multiply_add(u64 a, u64 b, u64 c) {
+    return a * b + c;
+}
 
 inline u32 multiply_high(u32 a, u32 b) {
     return static_cast<u32>((static_cast<u64>(a) * b) >> 32);
@@ -158,7 +183,7 @@ inline half_bits float_to_half(float value) {
         return {0x7FFF};
     }
     // Halves are 2**-24 apart below 2**-14, then 2**(exponent - 10); nearbyint rounds ties to even.
-    const int exponent = std::max(std::ilogb(magnitude), -14);
+    const int exponent = magnitude < 0x1p-14f ? -14 : std::ilogb(magnitude);
     const float rounded =
         std::isinf(magnitude)
             ? magnitude
@@ -174,11 +199,27 @@ inline half_bits float_to_half(float value) {
     return {static_cast<u16>(sign | (power + 15) << 10 | fraction)};
 }
 
-inline float absolute(float v) { return std::fabs(v); }
-inline double absolute(double v) { return std::fabs(v); }
-inline float exponential(float v) { return std::exp(v); }
-inline double exponential(double v) { return std::exp(v); }
-inline float hyperbolic_tangent(float v) { return std::tanh(v); }
-inline double hyperbolic_tangent(double v) { return std::tanh(v); }
-inline float complementary_error(float v) { return std::erfc(v); }
-inline double complementary_error(double v) { return std::erfc(v); }
+inline float absolute(float v) {
+    return std::fabs(v);
+}
+inline double absolute(double v) {
+    return std::fabs(v);
+}
+inline float exponential(float v) {
+    return std::exp(v);
+}
+inline double exponential(double v) {
+    return std::exp(v);
+}
+inline float hyperbolic_tangent(float v) {
+    return std::tanh(v);
+}
+inline double hyperbolic_tangent(double v) {
+    return std::tanh(v);
+}
+inline float complementary_error(float v) {
+    return std::erfc(v);
+}
+inline double complementary_error(double v) {
+    return std::erfc(v);
+}
