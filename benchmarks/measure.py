@@ -46,10 +46,11 @@ class Case:
 
 
 def case(problem: ConvProblem, name: str = "") -> Case:
-    """Draw standard normal operands; the same ones for the same name and problem."""
+    """Draw standard normal float32 operands; the same ones for the same name and problem."""
     rng = np.random.default_rng(zlib.crc32(f"{name} {problem}".encode()))
-    x = rng.standard_normal((problem.n, problem.c, problem.h, problem.w), dtype=problem.dtype)
-    return Case(problem, x, rng.standard_normal(problem.w_shape, dtype=problem.dtype))
+    x = rng.standard_normal((problem.n, problem.c, problem.h, problem.w), dtype=np.float32)
+    w = rng.standard_normal(problem.w_shape, dtype=np.float32)
+    return Case(problem, x, w)
 
 
 def rows(whole: Case, first: int, last: int) -> Case:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import networks
+from benchmarks.networks import Layer
 
 #: The networks are measured on NumPy arrays; CUDA has its own program, benchmarks/gpu.py.
 BACKENDS = ("default", "native", "numba", "reference")
@@ -31,7 +32,7 @@ class Settings:
     smoke: bool
     report: Path
 
-    def layers(self, name: str) -> tuple[networks.Layer, ...]:
+    def layers(self, name: str) -> tuple[Layer, ...]:
         """Layers of a network to measure: all, or its first and its cheapest for a smoke test."""
         layers = networks.load(name).layers
         if not self.smoke:

@@ -85,8 +85,6 @@ def terminal(table: Table, color: bool, width: int) -> str:
             end_section=table.last_is_total and i == len(table.rows) - 2,
         )
     # Rich would cut long tables off at the width of a pipe, 80 columns.
-    console = Console(
-        file=io.StringIO(), force_terminal=color, width=max(width, 120), highlight=False
-    )
-    console.print(drawn)
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+    text = io.StringIO()
+    Console(file=text, force_terminal=color, width=max(width, 120), highlight=False).print(drawn)
+    return text.getvalue().rstrip()

@@ -12,7 +12,7 @@ Array = np.ndarray[Any, Any]
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6db3", "#e08a1e", "#3d9970", "#c0392b", "#7a8288"
 CYCLE = (BLUE, ORANGE, GREEN, RED, "#8e5ea2")
 
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,

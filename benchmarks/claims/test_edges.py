@@ -29,7 +29,7 @@ def test_horizontal_edges(benchmark: Any, record: Record) -> None:
     turned_over = fastconv.conv2d(horizontal[::-1], SOBEL_HORIZONTAL)
     rows = sorted(set(np.nonzero(at_horizontal)[0].tolist()))
     angles = np.arange(0, 181, 5)
-    answers = np.array([_answer_at_centre(angle) for angle in angles])
+    answers = np.array([_answer_at_centre(float(angle)) for angle in angles])
     picture = house()
     maps = (
         fastconv.conv2d(picture, SOBEL_HORIZONTAL),

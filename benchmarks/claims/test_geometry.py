@@ -156,10 +156,10 @@ def test_dimensionality(benchmark: Any, record: Record) -> None:
                   *(f"{v:.2f} x image" for v in (first, max(largest.values()),
                                                  largest[resolutions[-1]])))  # fmt: skip
     vgg = 64 / 3
-    first = networks.load("alexnet").layers[0]
-    x = np.ones((1, first.c, first.h, first.w), "float32")
-    w = np.ones(first.problem().w_shape, "float32")
-    y = benchmark(fastconv.conv2d, x, w, first.stride, first.pad)
+    conv1 = networks.load("alexnet").layers[0]
+    x = np.ones((1, conv1.c, conv1.h, conv1.w), "float32")
+    w = np.ones(conv1.problem().w_shape, "float32")
+    y = benchmark(fastconv.conv2d, x, w, conv1.stride, conv1.pad)
     assert y.size / x.size == 64 * 55 * 55 / (3 * 224 * 224) > 1
     assert curves["VGG-16"][0] == (224, vgg)
     assert all(curve[-1][1] < 1 for curve in curves.values())
