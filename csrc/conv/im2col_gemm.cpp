@@ -22,7 +22,7 @@ constexpr Index kKernelBlockBytes = 1 << 20;
 // this many panels even where they outgrow the cache.
 constexpr Index kWidePanels = 4;
 // Below this many multiply-adds a thread costs more to wake than it computes.
-constexpr double kThreadMacs = 1 << 16;
+constexpr double kThreadMacs = 1 << 18;
 // Output channels become vector lanes where they fill at least this part of a tile.
 constexpr Index kLeastLanes = 4;
 // Threads beyond a few per processor only wait for each other, and creating them can fail.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -161,15 +162,16 @@ def check(
     if channels is None:
         return compare(expected(problem, x, w, bias), got)
     per_group_in, per_group_out = problem.c // problem.groups, problem.k // problem.groups
-    single = replace(problem, c=per_group_in, k=1, groups=1)
     verdicts = []
-    for k in channels:
-        first = k // per_group_out * per_group_in
-        part = expected(
-            single, x[:, first : first + per_group_in], w[k : k + 1],
-            None if bias is None else bias[k : k + 1],
+    for group, members in groupby(sorted(set(channels)), key=lambda k: k // per_group_out):
+        chosen = list(members)
+        part = replace(problem, c=per_group_in, k=len(chosen), groups=1)
+        first = group * per_group_in
+        want = expected(
+            part, x[:, first : first + per_group_in], w[chosen],
+            None if bias is None else bias[chosen],
         )  # fmt: skip
-        verdicts.append(compare(part, got[:, k : k + 1]))
+        verdicts.append(compare(want, got[:, chosen]))
     return Verdict(
         all(v.ok for v in verdicts),
         max((v.ratio for v in verdicts), default=0.0),

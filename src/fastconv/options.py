@@ -15,6 +15,7 @@ once, at the first call.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,14 +47,25 @@ class Options:
 def usable_cores() -> int:
     """Cores this process may run on: affinity, and the container's CPU quota where there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = _container_quota()
+    return max(1, min(cores or 1, math.ceil(quota) if quota else cores or 1))
+
+
+def _container_quota() -> float | None:
+    """CPU quota of this process's control group in cores (versions 2 and 1), None if unlimited."""
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
             quota, period = file.read().split()
+        return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
-        return cores or 1
-    if quota == "max":
-        return cores or 1
-    return max(1, min(cores or 1, -(-int(quota) // int(period))))
+        pass
+    try:
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", encoding="ascii") as file:
+            microseconds = int(file.read())
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us", encoding="ascii") as file:
+            return microseconds / int(file.read()) if microseconds > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
 
 
 def _checked(**given: Any) -> dict[str, Any]:
@@ -94,7 +106,9 @@ def _environment_integer(variable: str) -> int | None:
 @lru_cache(maxsize=1)
 def environment() -> Options:
     """Defaults, overridden by the environment; read once (``environment.cache_clear()``)."""
-    threads = _environment_integer("FASTCONV_THREADS") or _environment_integer("OMP_NUM_THREADS")
+    threads = _environment_integer("FASTCONV_THREADS")
+    if threads is None:
+        threads = _environment_integer("OMP_NUM_THREADS")
     given = _checked(
         backend=os.environ.get("FASTCONV_BACKEND") or None,
         precision=os.environ.get("FASTCONV_PRECISION") or None,
