@@ -113,9 +113,14 @@ def regions(
 
 
 @cache
-def build(kernel: str, defines: Defines, mutations: tuple[Mutation, ...] = ()) -> HostKernel:
-    """Compile a kernel; `mutations` plant bugs in its sources first."""
-    files = compiler.sources()
+def build(
+    kernel: str,
+    defines: Defines,
+    mutations: tuple[Mutation, ...] = (),
+    extra: tuple[tuple[str, str], ...] = (),
+) -> HostKernel:
+    """Compile a kernel; `mutations` plant bugs in its sources first, `extra` are more sources."""
+    files = compiler.sources() | dict(extra)
     for mutation in mutations:
         files[mutation.file] = mutation.apply(files[mutation.file])
     folder = Path(tempfile.mkdtemp(dir=_workshop()))

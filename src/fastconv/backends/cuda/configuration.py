@@ -35,8 +35,8 @@ C_TYPES = {
 class Tile(NamedTuple):
     """Tile of `igemm_simt`: `bm` pixels x `bn` channels a block, `tm` x `tn` sums a thread.
 
-    `resident` blocks fit a multiprocessor at once: a thread gets 65536 / (resident * threads)
-    registers. `relative_speed` is an estimate, of a full tile.
+    `resident` blocks fit a multiprocessor at once: that leaves 65536 / (resident * threads)
+    registers to a thread. `relative_speed` is an estimate, of a full tile.
     """
 
     bm: int
@@ -128,10 +128,12 @@ def direct_naive(problem: ConvProblem) -> Configuration:
 
 def igemm_simt(problem: ConvProblem, tile: Tile, wide: bool) -> Configuration:
     """Configuration of the implicit GEMM with a given tile."""
+    # 64-bit offsets and borders that divide take registers which a full house does not leave.
+    roomy = wide or problem.pad_mode not in ("constant", "edge")
     constants = {
         "OPERAND_T": C_TYPES[problem.dtype],
         "BM": str(tile.bm), "BN": str(tile.bn), "BK": str(BK), "TM": str(tile.tm),
-        "TN": str(tile.tn), "RESIDENT": str(1 if wide else tile.resident),
+        "TN": str(tile.tn), "RESIDENT": str(1 if roomy else tile.resident),
         "WIDE": str(int(wide)),
     }  # fmt: skip
     name = f"igemm_simt_{problem.dtype}_{tile.bm}x{tile.bn}"
