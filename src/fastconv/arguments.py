@@ -136,7 +136,7 @@ def output(
         and not any(a is not None and xp.may_share_memory(view, a) for a in inputs)
     )
     target = view if direct else xp.empty(problem.out_shape, dtype=promotion.computed)
-    return target, (target if direct else out)
+    return target, out
 
 
 def _is_plain_memory(array: Any) -> bool:

@@ -31,6 +31,10 @@ TABLE = (
 )
 
 
+#: An empty batch or no output channels: no backend is asked how it would compute nothing.
+EMPTY = Algorithm("empty", 0)
+
+
 @dataclass(frozen=True)
 class Choice:
     """The backend chosen for a problem, the algorithm it runs, and why others were passed over.
@@ -96,7 +100,7 @@ def select(problem: ConvProblem, options: Options, arrays: str = "numpy") -> Cho
         if reason is None:
             if options.backend is None:
                 _warn_if_native_is_missing(rejected)
-            algorithm = load(entry.name).algorithm(problem, options)
+            algorithm = load(entry.name).algorithm(problem, options) if problem.out_bytes else EMPTY
             return Choice(entry.name, algorithm, tuple(rejected))
         rejected.append((entry.name, reason))
     reasons = "; ".join(f"{name}: {reason}" for name, reason in rejected)
