@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
+import numpy as np
 
 from .activate import activate
+from .geometry import GEOMETRY
 from .half import single_to_half
-from .intrinsics import get, put
-from .jit import jit, specialise
+from .intrinsics import get, pointer, put
+from .jit import jit, jit_stage, specialise, storage
 
 
 def write(array: Any, index: int, value: Any) -> None:
@@ -46,24 +49,31 @@ def scatter(
                 write(y, target + i * y_q, get(scratch, source + i))
 
 
-@jit
-def finish(
-    scratch: Any, bias: Any, y: Any, g: Any, sums: int, pitch: int, k: int, outputs: int,
-    first: int, count: int,
-) -> None:  # fmt: skip
-    """Finish `count` pixels, from pixel `first` of the batch, of `outputs` channels."""
-    for m in range(outputs):
-        start = sums + m * pitch
-        if g.has_bias:
-            offset = get(bias, k + m)
-            for i in range(start, start + count):
-                put(scratch, i, get(scratch, i) + offset)
-        if g.activation:
-            activate(scratch, start, count, g.activation)
-    j = 0
-    while j < count:
-        n, p, q = (first + j) // g.q // g.p, (first + j) // g.q % g.p, (first + j) % g.q
-        length = min(g.q - q, count - j)
-        place = n * g.y_n + k * g.y_k + p * g.y_p + q * g.y_q
-        scatter(scratch, y, sums + j, pitch, outputs, length, place, g.y_k, g.y_q)
-        j += length
+@cache
+def finish_stage(accumulator: str, out: str) -> Any:
+    """Compile the finish of `count` pixels, from pixel `first` of the batch, of some channels."""
+    sum_type, y_type = np.dtype(accumulator), storage(out)
+
+    def finish(geometry: int, sums: int, k: int, outputs: int, first: int, count: int) -> None:
+        g = numba.carray(pointer(geometry), (1,), GEOMETRY)[0]
+        bias = numba.carray(pointer(g.bias), (1,), sum_type)
+        y = numba.carray(pointer(g.y_data), (1,), y_type)
+        scratch = numba.carray(pointer(g.scratch), (1,), sum_type)
+        pitch = g.block_rows * g.block_columns
+        for m in range(outputs):
+            start = sums + m * pitch
+            if g.has_bias:
+                offset = get(bias, k + m)
+                for i in range(start, start + count):
+                    put(scratch, i, get(scratch, i) + offset)
+            if g.activation:
+                activate(scratch, start, count, g.activation)
+        j = 0
+        while j < count:
+            n, p, q = (first + j) // g.q // g.p, (first + j) // g.q % g.p, (first + j) % g.q
+            length = min(g.q - q, count - j)
+            place = n * g.y_n + k * g.y_k + p * g.y_p + q * g.y_q
+            scatter(scratch, y, sums + j, pitch, outputs, length, place, g.y_k, g.y_q)
+            j += length
+
+    return jit_stage(finish)

@@ -7,14 +7,17 @@ gathered like any other pixel and multiplied, so that 0 * inf is NaN there as we
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
+import numpy as np
 
 from ...borders import PAD_MODES
+from .geometry import GEOMETRY
 from .half import half_to_single
-from .intrinsics import get, put, width_of
-from .jit import jit, specialise
+from .intrinsics import get, pointer, put, width_of
+from .jit import jit, jit_stage, specialise, storage
 
 _CONSTANT, _EDGE, _REFLECT, _SYMMETRIC, _WRAP = (
     PAD_MODES.index(name) for name in ("constant", "edge", "reflect", "symmetric", "wrap")
@@ -147,20 +150,59 @@ def gather_strip(
             target += g.row_pitch
 
 
-@jit
-def gather_weights(
-    w: Any, scratch: Any, g: Any, k: int, rows: int, channel: int, channels: int, tap: int,
-    taps: int, place: int,
-) -> None:  # fmt: skip
-    """Gather the weights of `rows` output channels as [row][product]."""
-    target = place
-    for i in range(rows):
-        for c in range(channels):
-            source = (k + i) * g.w_k + (channel + c) * g.w_c
-            r, s = tap // g.s, tap % g.s
-            for _ in range(taps):
-                put(scratch, target, read(w, source + r * g.w_r + s * g.w_s, scratch))
-                target += 1
-                s += 1
-                if s == g.s:
-                    r, s = r + 1, 0
+@cache
+def gather_stage(operand: str, accumulator: str, strip: bool) -> Any:
+    """Compile the gathering of `columns` pixels of `rows` output rows for one step."""
+    x_type, sum_type = storage(operand), np.dtype(accumulator)
+
+    def strips(
+        geometry: int, first: int, rows: int, columns: int, channel: int, channels: int, tap: int,
+        taps: int, base: int,
+    ) -> None:  # fmt: skip
+        g = numba.carray(pointer(geometry), (1,), GEOMETRY)[0]
+        x = numba.carray(pointer(g.x_data), (1,), x_type)
+        scratch = numba.carray(pointer(g.scratch), (1,), sum_type)
+        row_phases = numba.carray(pointer(g.row_phases), (1,), np.int64)
+        column_phases = numba.carray(pointer(g.column_phases), (1,), np.int64)
+        gather_strip(
+            x, scratch, g, row_phases, column_phases, first, rows, columns, channel, channels,
+            base,
+        )  # fmt: skip
+
+    def panels(
+        geometry: int, first: int, rows: int, columns: int, channel: int, channels: int, tap: int,
+        taps: int, base: int,
+    ) -> None:  # fmt: skip
+        g = numba.carray(pointer(geometry), (1,), GEOMETRY)[0]
+        x = numba.carray(pointer(g.x_data), (1,), x_type)
+        scratch = numba.carray(pointer(g.scratch), (1,), sum_type)
+        gather_im2col(x, scratch, g, first, columns, channel, channels, tap, taps, base)
+
+    return jit_stage(strips if strip else panels)
+
+
+@cache
+def weights_stage(operand: str, accumulator: str) -> Any:
+    """Compile the gathering of the weights of `rows` output channels as [row][product]."""
+    w_type, sum_type = storage(operand), np.dtype(accumulator)
+
+    def gather_weights(
+        geometry: int, k: int, rows: int, channel: int, channels: int, tap: int, taps: int,
+        place: int,
+    ) -> None:  # fmt: skip
+        g = numba.carray(pointer(geometry), (1,), GEOMETRY)[0]
+        w = numba.carray(pointer(g.w_data), (1,), w_type)
+        scratch = numba.carray(pointer(g.scratch), (1,), sum_type)
+        target = place
+        for i in range(rows):
+            for c in range(channels):
+                source = (k + i) * g.w_k + (channel + c) * g.w_c
+                r, s = tap // g.s, tap % g.s
+                for _ in range(taps):
+                    put(scratch, target, read(w, source + r * g.w_r + s * g.w_s, scratch))
+                    target += 1
+                    s += 1
+                    if s == g.s:
+                        r, s = r + 1, 0
+
+    return jit_stage(gather_weights)

@@ -133,16 +133,16 @@ def pointer(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
-def call(typing: Any, function: Any, slot: Any, geometry: Any) -> Any:
-    """Call a compiled ``void function(int64 slot, int64 geometry)`` by its address."""
+def call(typing: Any, stage: Any, words: Any) -> Any:
+    """Call a compiled stage by its address, with a tuple of int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(64)
-        kind = ir.FunctionType(ir.VoidType(), [word, word])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        values = cgutils.unpack_tuple(builder, args[1])
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+    return types.void(types.int64, types.UniTuple(types.int64, len(words))), codegen
 
 
 @intrinsic

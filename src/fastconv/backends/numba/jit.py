@@ -1,29 +1,45 @@
 """The one place that says how kernels are compiled.
 
+A kernel is made of stages, machine code that is called by address with 64-bit integers alone: what
+knows a dtype is compiled once for it, the rest once. A stage is compiled when it is first needed,
+in a second or so.
+
 No ``fastmath``: sums are never reassociated. No ``cache=True``: Numba's cache is a directory of
-pickles, next to the source or wherever an environment variable points, that runs whatever it
-finds there, keys a kernel by its own source file but not by those it calls, does not tell the
-serial from the parallel compilation of one function, and raises from a convolution when the disk
-is full. The kernels are small enough to be compiled once per process and dtype instead.
+pickles, wherever an environment variable points, that runs what it finds there; it knows a
+function by its own source file and not by those it calls; and a full disk would surface as an
+error from a convolution.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 import numba.extending
+import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def jit(function: Function) -> Function:
-    """Compile a part of a kernel: called by other kernels alone, division checked as in C."""
+    """Compile a part of a stage: called by other kernels alone, division checked as in C."""
     options = {"nogil": True, "error_model": "numpy"}
     # each wrapper for Python or C that nobody calls would cost compile time
     options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return cast(Function, numba.njit(**options)(function))
+
+
+def jit_stage(function: Callable[..., None]) -> Any:
+    """Compile a stage, a function of 64-bit integers; ``.address`` says where it is."""
+    words = ", ".join(["int64"] * len(inspect.signature(function).parameters))
+    return numba.cfunc(f"void({words})", error_model="numpy")(function)
+
+
+def storage(dtype: str) -> np.dtype[Any]:
+    """How kernels see the memory of a dtype: halves are two bytes to Numba."""
+    return np.dtype("uint16" if dtype == "float16" else dtype)
 
 
 def specialise(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], None]:

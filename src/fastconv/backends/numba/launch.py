@@ -13,10 +13,12 @@ from ...options import Options
 from ...problem import ConvProblem
 from . import threads as pool
 from .blocking import CACHE_LINE, Blocking, Machine, block
+from .driver import driver, launcher
+from .finish import finish_stage
+from .gather import gather_stage, weights_stage
 from .geometry import GEOMETRY
 from .intrinsics import panel_width, tile_of
-from .kernels import kernel as compiled
-from .kernels import launcher
+from .multiply import multiply_stage
 
 Array = np.ndarray[Any, Any]
 
@@ -81,8 +83,7 @@ def _fields(problem: ConvProblem, blocking: Blocking) -> dict[str, int]:
         "activation": activations.code(problem.activation), "has_bias": problem.bias,
         "groups": problem.groups, "inputs": problem.c // problem.groups,
         "outputs": problem.k // problem.groups,
-        "itemsize": np.dtype(problem.accumulator).itemsize,
-        "taps": problem.r * problem.s, "total": problem.n * problem.p * problem.q,
+                "taps": problem.r * problem.s, "total": problem.n * problem.p * problem.q,
         "strip": blocking.strip, "block_rows": blocking.rows, "block_columns": blocking.columns,
         "block_channels": blocking.channels, "block_groups": blocking.groups,
         "channel_step": blocking.channel_step, "tap_step": blocking.tap_step,
@@ -123,12 +124,24 @@ def _weights(problem: ConvProblem, options: Options, w: Array) -> Array:
     return np.ascontiguousarray(w, dtype=problem.accumulator)
 
 
+def _stages(problem: ConvProblem, strip: bool, weights_in_place: bool) -> dict[str, Any]:
+    """Compile what this problem needs and has not been compiled yet."""
+    accumulator = problem.accumulator
+    stages = {
+        "gather": gather_stage(problem.dtype, accumulator, strip),
+        "multiply": multiply_stage(accumulator),
+        "finish": finish_stage(accumulator, problem.out_dtype),
+    }
+    if not weights_in_place:
+        stages["gather_weights"] = weights_stage(problem.dtype, accumulator)
+    return stages
+
+
 def run(
     problem: ConvProblem, options: Options, x: Array, w: Array, bias: Array | None, out: Array
 ) -> None:
     """Compute `problem` into `out`."""
     planned = plan(problem, pool.usable(options.threads), options.workspace)
-    kernel = compiled(problem.dtype, problem.out_dtype, problem.accumulator)
     w = _weights(problem, options, w)
     sums = None if bias is None else bias.astype(problem.accumulator, copy=False)
     scratch = _scratch(planned.scratch_bytes)
@@ -139,14 +152,16 @@ def run(
         record[f"{name}_data"] = array.ctypes.data
         for axis, stride in zip(axes, array.strides, strict=True):
             record[f"{name}_{axis}"] = stride // array.itemsize
-    record["w_in_place"] = w.flags.c_contiguous and w.dtype == problem.accumulator
+    record["w_in_place"] = in_place = w.flags.c_contiguous and w.dtype == problem.accumulator
     record["bias"] = 0 if sums is None else sums.ctypes.data
     record["scratch"] = scratch.ctypes.data
     record["counter"] = counter.ctypes.data
+    for name, stage in _stages(problem, planned.blocking.strip, in_place).items():
+        record[name] = stage.address
     # the kernel knows addresses alone: every array above must outlive the call
     address = geometry.ctypes.data
     if planned.threads == 1:
-        kernel.ctypes(0, address)  # gives up the interpreter's lock, as ctypes functions do
+        driver().ctypes(0, address)  # gives up the interpreter's lock, as ctypes functions do
     else:
-        parallel = launcher()
-        pool.launch(planned.threads, lambda: parallel(kernel.address, address, planned.threads))
+        words = (driver().address, address, planned.threads)
+        pool.launch(planned.threads, lambda: launcher()(*words))
