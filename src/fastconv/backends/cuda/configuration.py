@@ -128,8 +128,8 @@ def direct_naive(problem: ConvProblem) -> Configuration:
 
 def igemm_simt(problem: ConvProblem, tile: Tile, wide: bool) -> Configuration:
     """Configuration of the implicit GEMM with a given tile."""
-    # 64-bit offsets and borders that divide take registers which a full house does not leave.
-    roomy = wide or problem.pad_mode not in ("constant", "edge")
+    # 64-bit offsets and mapped borders take registers that a full house does not leave.
+    roomy = wide or problem.pad_mode != "constant"
     constants = {
         "OPERAND_T": C_TYPES[problem.dtype],
         "BM": str(tile.bm), "BN": str(tile.bn), "BK": str(BK), "TM": str(tile.tm),
