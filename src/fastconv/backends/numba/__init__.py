@@ -13,13 +13,14 @@ from ...problem import ConvProblem
 from .. import Algorithm
 
 _INSTALL = "pip install 'fastconv[numba]'"
+_OLDEST = (0, 60)
 
 
 @lru_cache(maxsize=1)
 def available() -> str | None:
-    """Return None if Numba can be imported, otherwise the reason and the fix."""
+    """Return None if Numba can be imported and compiles, otherwise the reason and the fix."""
     try:
-        import numba  # noqa: F401
+        import numba
     except ModuleNotFoundError as error:
         if error.name not in (None, "numba"):
             return f"Numba is installed and lacks {error.name}; reinstall it: {_INSTALL}"
@@ -27,6 +28,11 @@ def available() -> str | None:
     except Exception as error:
         # Numba refuses NumPy versions it does not know, and broken LLVM libraries, in many ways
         return f"Numba is installed and cannot be imported ({error}); update it: {_INSTALL} -U"
+    if tuple(numba.version_info.short) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        return f"Numba {numba.__version__} is older than {oldest}; update it: {_INSTALL} -U"
+    if numba.config.DISABLE_JIT:
+        return "Numba compiles nothing while NUMBA_DISABLE_JIT is set; unset it"
     return None
 
 

@@ -160,7 +160,7 @@ def run(
         record[name] = stage.address
     # the kernel knows addresses alone: every array above must outlive the call
     address = geometry.ctypes.data
-    if planned.threads == 1:
+    if planned.threads == 1 or not pool.start():
         driver().ctypes(0, address)  # gives up the interpreter's lock, as ctypes functions do
     else:
         words = (driver().address, address, planned.threads)

@@ -1,7 +1,8 @@
 """Numba's threads: how many, one launch at a time where the layer demands it, none after a fork.
 
 - The workqueue layer aborts the process when two Python threads launch at once, so launches take
-  turns unless the layer is known to allow it (OpenMP, TBB).
+  turns unless the layer is known to allow it (OpenMP, TBB). Parallel kernels of others, launched
+  meanwhile, are out of reach: a process that has them needs one of those layers.
 - GNU OpenMP terminates a forked child of a process that has used it, so a child whose parent had
   started Numba's threads computes on its own thread, with the same bits.
 """
@@ -12,6 +13,7 @@ import contextlib
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 
 import numba
@@ -20,6 +22,7 @@ CONCURRENT_LAYERS = ("omp", "tbb")
 
 _turn = threading.Lock()
 _forked = False
+_broken = False
 
 
 def _layer() -> str | None:
@@ -53,8 +56,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def usable(threads: int) -> int:
-    """Threads that a launch may use: at most what Numba launches, 1 in a forked child."""
-    return 1 if _forked else max(1, min(threads, int(numba.config.NUMBA_NUM_THREADS)))
+    """Threads that a launch may use: at most what Numba launches, 1 where none can."""
+    return 1 if _forked or _broken else max(1, min(threads, int(numba.config.NUMBA_NUM_THREADS)))
 
 
 @contextlib.contextmanager
@@ -68,11 +71,32 @@ def _masked(threads: int) -> Iterator[None]:
         numba.set_num_threads(before)
 
 
+def start() -> bool:
+    """Start Numba's threads unless they are; say once why where that fails, and return False."""
+    global _broken
+    if _layer() is not None:
+        return True
+    with _turn:
+        if _broken:
+            return False
+        try:
+            # a version of TBB that Numba passes over is no concern of whoever convolves
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                numba.get_num_threads()
+            return True
+        except ValueError as error:
+            _broken, reason = True, " ".join(str(error).split())
+    warnings.warn(
+        f"fastconv's Numba backend computes on one thread: {reason} (NUMBA_THREADING_LAYER?)",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+    return False
+
+
 def launch(threads: int, parallel: Callable[[], None]) -> None:
-    """Run a parallel kernel on `threads` threads, as soon as the layer allows it."""
-    if _layer() in CONCURRENT_LAYERS:
-        with _masked(threads):
-            parallel()
-        return
-    with _turn, _masked(threads):
+    """Run a parallel kernel on `threads` threads, which have been started, when its turn comes."""
+    turn = contextlib.nullcontext() if _layer() in CONCURRENT_LAYERS else _turn
+    with turn, _masked(threads):
         parallel()
