@@ -9,6 +9,7 @@ are always near the bound, many never are) the table holds two figures:
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Table:
         self.committed: dict[str, dict[str, Figures]] = (
             json.loads(PATH.read_text()) if PATH.exists() else {}
         )
+        self.before = copy.deepcopy(self.committed)
         self.measured: dict[str, Figures] = {}
 
     def limits(self, key: str) -> Figures:
@@ -73,7 +75,7 @@ class Table:
         if not self.measured:
             return []
         isa = backends.isa()
-        rows = self.committed.get(isa, {})
+        rows = self.before.get(isa, {})
         lines = [f"{isa + ':':46s}   bound (was)        gate (was)"]
         for key in sorted(self.measured):
             was = rows.get(key, {})
