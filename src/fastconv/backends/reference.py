@@ -30,10 +30,16 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
-    """Name the algorithm; scratch is the wide copies of one image, one tap and the result."""
-    wide = 16 if np.dtype(problem.out_dtype).kind == "f" else 8
-    pixels = problem.c * problem.p * problem.q + problem.k * problem.p * problem.q
-    return Algorithm("definition", wide * (pixels + problem.k * problem.reduction))
+    """Name the algorithm; scratch holds the sums and, one after the other, what works on them."""
+    out = np.dtype(problem.out_dtype)
+    wide = 16 if out.kind == "f" else 8
+    pixels = problem.p * problem.q
+    sums = problem.n * problem.k * pixels
+    gathered = problem.c * pixels * (2 * wide + np.dtype(problem.dtype).itemsize)  # two windows
+    product = (problem.c + problem.k // problem.groups) * pixels * wide
+    cast = 0 if out.kind == "f" else sums * out.itemsize
+    kernel = problem.k * problem.reduction * wide
+    return Algorithm("definition", sums * wide + max(gathered, product, cast) + kernel)
 
 
 def _tap_indices(problem: ConvProblem, axis: int, tap: int) -> Array:
