@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 
+import numpy as np
 import pytest
 from support import processes
 
@@ -96,6 +98,29 @@ def test_scratch_does_not_grow_with_the_image(fast_backend: str) -> None:
 @linux
 def test_nothing_leaks(backend: str) -> None:
     assert processes.run(LEAK, backend).strip() == "nothing left behind"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+@pytest.mark.parametrize(
+    ("x", "w", "groups"),
+    [((1, 16, 90, 90), (16, 16, 3, 3), 1), ((4, 16, 60, 60), (16, 1, 3, 3), 16),
+     ((2, 4, 80, 80), (32, 4, 1, 1), 1)],
+)  # fmt: skip
+def test_the_reference_s_own_scratch(
+    x: tuple[int, ...], w: tuple[int, ...], groups: int, dtype: str
+) -> None:
+    """NumPy's allocations are traced: what `explain` says is what the definition takes."""
+    image, kernel = np.ones(x, dtype), np.ones(w, dtype)
+    arguments = {"pad": 1, "groups": groups, "backend": "reference"}
+    out = fastconv.conv2d(image, kernel, **arguments)
+    said = fastconv.explain(image, kernel, **arguments).scratch_bytes
+    tracemalloc.start()
+    try:
+        fastconv.conv2d(image, kernel, out=out, **arguments)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.7 * said < peak < 1.1 * said
 
 
 def test_explain_counts_scratch_without_allocating(backend: str) -> None:
