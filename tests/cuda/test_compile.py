@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from cuda.bindings import nvrtc
 from cuda_support import probes
+from cuda_support.shapes import FLOATS, LAYOUTS, TILE_IDS, TILED
 
 from fastconv.activations import ACTIVATIONS
 from fastconv.backends.cuda import compiler, configuration
@@ -23,8 +24,6 @@ from fastconv.dtypes import INTEGERS
 from fastconv.problem import ConvProblem
 
 ARCHITECTURES = ("sm_80", "sm_90a")
-FLOATS = ("float32", "float64")
-LAYOUTS = ("NCHW", "NHWC")
 
 #: What the smaller of the two, sm_80, has per multiprocessor; a block may take 48 KiB unasked.
 REGISTERS, SHARED_BYTES, BLOCK_SHARED_BYTES = 65536, 163 * 1024, 48 * 1024
@@ -79,13 +78,9 @@ def problem(dtype: str, layout: str = "NCHW") -> ConvProblem:
     )  # fmt: skip
 
 
-TILED = [(dtype, tile) for dtype in FLOATS for tile in TILES[dtype]]
-IDS = [f"{dtype}-{tile.bm}x{tile.bn}" for dtype, tile in TILED]
-
-
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("dtype", "tile"), TILED, ids=IDS)
+@pytest.mark.parametrize(("dtype", "tile"), TILED, ids=TILE_IDS)
 def test_every_tile(dtype: str, tile: Tile, layout: str, arch: str) -> None:
     described = problem(dtype, layout)
     check(configuration.igemm_simt(described, tile, wide=False), arch)

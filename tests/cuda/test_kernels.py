@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from cuda_support.host_model import SCHEDULES
+from cuda_support.shapes import (
+    BORDERS,
+    FLOATS,
+    LAYOUTS,
+    NARROW,
+    NARROWEST,
+    SHAPES,
+    TILE_IDS,
+    TILED,
+    Choose,
+    held,
+    naive,
+    tiled,
+)
 from support.cases import FAMILIES, Arrays, Case, draw, logical_image, logical_kernel
 from support.judge import (
     assert_same_bits,
@@ -20,67 +33,13 @@ from support.judge import (
 
 from fastconv.activations import ACTIVATIONS
 from fastconv.backends.cuda import configuration
-from fastconv.backends.cuda.configuration import TILES, Configuration, Tile
+from fastconv.backends.cuda.configuration import TILES, Tile
 from fastconv.borders import PAD_MODES
 from fastconv.dtypes import INTEGERS
-from fastconv.problem import ConvProblem
-
-FLOATS = ("float32", "float64")
-LAYOUTS = ("NCHW", "NHWC")
-NARROWEST = TILES["float32"][-1]
-
-#: Every way a kernel can be built, but for border and activation.
-TILED = [
-    pytest.param(dtype, tile, id=f"{dtype}-{tile.bm}x{tile.bn}")
-    for dtype in FLOATS
-    for tile in TILES[dtype]
-]
-
-
-def tiled(tile: Tile, wide: bool = False) -> Callable[..., Configuration]:
-    """Return a ladder of one rung: the implicit GEMM with this tile."""
-    return lambda problem, strides=None: configuration.igemm_simt(problem, tile, wide)
-
-
-def naive(problem: ConvProblem, strides: object = None) -> Configuration:
-    """Return a ladder of one rung: the definition."""
-    return configuration.direct_naive(problem)
-
-
-def held(case: Case, layout: str) -> Case:
-    """Return the case in a layout."""
-    return case if layout == "NCHW" else case.channels_last()
-
-
-#: Pixels, channels and terms around the tiles, primes and ones, and every other part of a problem.
-SHAPES = [
-    Case((1, 1, 1, 1), (4, 1, 1, 1)),
-    Case((1, 9, 1, 1), (5, 9, 1, 1), bias=True),
-    Case((2, 3, 1, 31), (13, 3, 1, 3)),
-    Case((1, 8, 4, 8), (32, 8, 1, 1)),
-    Case((1, 8, 3, 11), (33, 8, 1, 1), bias=True),
-    Case((3, 7, 5, 5), (4, 7, 3, 3), pad=1),
-    Case((1, 2, 13, 11), (37, 2, 3, 5), stride=(2, 3), pad=((2, 0), (1, 4)), bias=True),
-    Case((1, 6, 9, 8), (10, 3, 3, 2), groups=2, dilation=(2, 3), pad=3),
-    Case((2, 10, 4, 5), (20, 2, 2, 2), groups=5, pad="same", bias=True),
-    Case((1, 3, 6, 7), (5, 3, 3, 3), pad="full", flip=True),
-    Case((5, 6, 7), (6, 5, 3, 3), pad=1, stride=2),
-    Case((2, 2, 1, 1), (4, 2, 1, 1), pad=1),
-    Case((1, 17, 5, 7), (67, 17, 3, 1), pad=(1, 0), stride=2),
-]
-
-#: What the ladder hands to the definition.
-NARROW = [
-    Case((1, 1, 1, 1), (1, 1, 1, 1)),
-    Case((9, 7), (3, 3), pad=2, flip=True),
-    Case((2, 6, 8, 9), (6, 1, 3, 3), groups=6, pad=1, stride=2, bias=True),
-    Case((1, 4, 5, 6), (12, 1, 3, 2), groups=4, dilation=2, pad=((0, 3), (2, 1))),
-    Case((1, 3, 17, 19), (3, 3, 2, 5), stride=(1, 4)),
-]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("dtype", "tile"), TILED)
+@pytest.mark.parametrize(("dtype", "tile"), TILED, ids=TILE_IDS)
 def test_every_tile(host_cuda, dtype: str, tile: Tile, layout: str) -> None:
     host_cuda.force(tiled(tile))
     for case in SHAPES:
@@ -153,16 +112,9 @@ def test_the_ladder_covers_a_grid_of_channels(host_cuda) -> None:
     assert kernels == {"direct_naive", "igemm_simt"}
 
 
-BORDERS = [
-    Case((2, 2, 4, 5), (5, 2, 3, 3), pad=((2, 1), (3, 7))),
-    Case((1, 2, 1, 3), (4, 2, 2, 3), pad=9, stride=2),
-    Case((1, 2, 5, 2), (4, 1, 3, 2), pad=((11, 0), (0, 6)), groups=2, dilation=2),
-]
-
-
 @pytest.mark.parametrize("choose", [naive, tiled(NARROWEST)], ids=["naive", "igemm"])
 @pytest.mark.parametrize("pad_mode", PAD_MODES)
-def test_borders(host_cuda, pad_mode: str, choose: Callable[..., Configuration]) -> None:
+def test_borders(host_cuda, pad_mode: str, choose: Choose) -> None:
     host_cuda.force(choose)
     for case, layout in itertools.product(BORDERS, LAYOUTS):
         judge(host_cuda, held(case, layout).with_(pad_mode=pad_mode), "integers")
@@ -176,22 +128,26 @@ def test_borders(host_cuda, pad_mode: str, choose: Callable[..., Configuration])
 @pytest.mark.parametrize("choose", [naive, tiled(NARROWEST)], ids=["naive", "igemm"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_activations(
-    host_cuda, activation: str, dtype: str, choose: Callable[..., Configuration]
-) -> None:
+def test_activations(host_cuda, activation: str, dtype: str, choose: Choose) -> None:
     host_cuda.force(choose)
     case = Case((2, 3, 6, 7), (5, 3, 3, 3), pad=1, bias=True, activation=activation, dtype=dtype)
     for family in ("integers", "normal", "spread", "subnormal"):
         judge(host_cuda, case, family)
-    special = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e30, -1e30, -3, 3, 6, -6], dtype)
-    arrays = Arrays(special.reshape(1, 1, 1, -1), np.ones((4, 1, 1, 1), dtype), None)
-    got = compute(host_cuda, Case(arrays.x.shape, (4, 1, 1, 1), activation=activation), arrays) \
-        if dtype == "float32" else None  # fmt: skip
-    if got is not None:
-        with np.errstate(all="ignore"):
-            want = ACTIVATIONS[activation].function(special.astype(np.longdouble))
-        np.testing.assert_array_equal(np.isnan(got[0, 0, 0]), np.isnan(want))
-        np.testing.assert_array_equal(np.isinf(got[0, 0, 0]), np.isinf(want))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_of_special_values(host_cuda, activation: str) -> None:
+    values = [np.nan, np.inf, -np.inf, 0, -0.0, 1e30, -1e30, 1e-40, -3, 3, 6, -6]
+    x = np.array(values, "f4").reshape(1, 1, 1, -1)
+    arrays = Arrays(x, np.ones((4, 1, 1, 1), "f4"), None)
+    got = compute(host_cuda, Case(x.shape, (4, 1, 1, 1), activation=activation), arrays)
+    with np.errstate(all="ignore"):
+        want = ACTIVATIONS[activation].function(x.astype(np.longdouble)).repeat(4, 1)
+        bound = 8 * 2.0**-24 * np.maximum(np.abs(want), np.minimum(np.abs(x), 1))
+        for mask in (np.isnan, np.isposinf, np.isneginf):
+            np.testing.assert_array_equal(mask(got), mask(want))
+        finite = np.isfinite(want)
+        assert (np.abs(got - want)[finite] <= bound[finite]).all()
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu6"])
@@ -207,33 +163,40 @@ def test_float16_activations_round_once(host_cuda, activation: str) -> None:
     judge(host_cuda, case.with_(activation=activation), "normal")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_any_strides(host_cuda, layout: str) -> None:
+def spread(array: np.ndarray) -> np.ndarray:
+    """Copy into every second place of a larger array, backwards."""
+    roomy = np.full([2 * size for size in array.shape], np.nan, array.dtype)
+    view = roomy[tuple(slice(None, None, -2) for _ in array.shape)]
+    view[...] = array
+    return view
+
+
+def reordered(array: np.ndarray) -> np.ndarray:
+    """Copy, with channels last in memory."""
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("choose", [naive, tiled(NARROWEST)], ids=["naive", "igemm"])
+def test_any_strides(host_cuda, choose: Choose) -> None:
     """Steps, reversed axes, broadcasts, another memory order, out inside a larger array."""
+    host_cuda.force(choose)
     case = Case((2, 6, 5, 7), (8, 3, 3, 3), pad=1, groups=2, bias=True)
     arrays = draw(case, "normal")
     want = compute(host_cuda, case, arrays)
-
-    def spread(array: np.ndarray) -> np.ndarray:
-        roomy = np.full([2 * n for n in array.shape], np.nan, array.dtype)
-        view = roomy[tuple(slice(None, None, -2) for _ in array.shape)]
-        view[...] = array
-        return view
-
-    def reordered(array: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-
     for x, w in itertools.product((spread, reordered), repeat=2):
         whole = np.full((4, 8, 10, 7), np.nan, "f4")
         out = whole[::-2, :, 1::2][:, ::-1]
         bias = spread(arrays.bias)
         host_cuda(x(arrays.x), w(arrays.w), bias=bias, out=out, **case.arguments)
-        assert_same_bits(np.ascontiguousarray(out), want, "strides")
+        assert_same_bits(np.ascontiguousarray(out), want, f"{x.__name__}, {w.__name__}")
         assert np.isnan(whole[:, :, ::2]).all(), "wrote beside out"
-    one = np.broadcast_to(np.float32(1), (1, 4, 6, 6))
-    got = compute(host_cuda, Case((1, 4, 6, 6), (4, 4, 3, 3)), Arrays(one, one[0, :, None, :3, :3]
-                  .repeat(4, 1), None))  # fmt: skip
-    assert (got == 36).all()
+        assert np.isnan(whole[::2]).all(), "wrote beside out"
+    ones = Arrays(
+        np.broadcast_to(np.float32(1), (1, 4, 6, 6)),
+        np.broadcast_to(np.float32(1), (5, 4, 3, 3)),
+        None,
+    )
+    assert (compute(host_cuda, Case((1, 4, 6, 6), (5, 4, 3, 3)), ones) == 36).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
