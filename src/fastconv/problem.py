@@ -340,6 +340,7 @@ def _check_channels(
         if g != 1:
             problem += f" in {g} groups"
             suggestion = suggestion or (": groups must divide C" if c % g else "")
+        suggestion = suggestion or "; check groups= and layout="
     raise ShapeError(f"{problem}{suggestion} (got {shapes}, groups={g})")
 
 
