@@ -18,6 +18,7 @@ from support import backends, ratios  # noqa: E402
 
 settings.register_profile(
     "fixed",
+    max_examples=150,
     deadline=None,
     derandomize=True,
     database=None,

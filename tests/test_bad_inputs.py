@@ -419,7 +419,7 @@ TABLE = [
     ], "E"),
     Row(17, "boundary pair, fits", agree(Case((1, 1, 3, 3), (1, 1, 3, 3))), "R"),
     Row(17, "boundary pair, one too large", [call((1, 1, 3, 3), (1, 1, 4, 4), "covers 4")], "E"),
-    Row(18, "XNNPACK#11118", [call((1, 4, 8, 8), (8, 3, 3, 3), "groups")], "E"),
+    Row(18, "XNNPACK#11118", [call((1, 4, 8, 8), (8, 3, 3, 3), "check groups= and layout=")], "E"),
     Row(18, "the same with a fix", [
         call((1, 6, 8, 8), (8, 3, 3, 3), "groups=2?"),
         call((1, 8, 8, 3), (8, 3, 3, 3), "layout='NHWC'?"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import itertools
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -177,7 +179,8 @@ def test_ranks_and_layouts(x, w, layout, shape, axes) -> None:  # type: ignore[n
           "(K=4, C/groups=3, R=3, S=3)"]),
         ((1, 8, 8, 3), (4, 3, 3, 3), {}, ["x has 8", "layout='NHWC'"]),
         ((1, 3, 8, 8), (4, 3, 3, 3), {"layout": "NHWC"}, ["layout='NCHW'", "(N=1, H=3, W=8, C=8)"]),
-        ((1, 4, 8, 8), (8, 3, 3, 3), {}, ["w expects 3 input channels per group, x has 4"]),
+        ((1, 4, 8, 8), (8, 3, 3, 3), {},
+         ["w expects 3 input channels per group, x has 4", "check groups= and layout="]),
         ((1, 4, 8, 8), (6, 1, 3, 3), {"groups": 4}, ["groups=4 does not divide the 6 output"]),
         ((1, 5, 8, 8), (4, 2, 3, 3), {"groups": 2}, ["groups must divide C", "in 2 groups"]),
         ((1, 1, 3, 3), (1, 1, 4, 3), {}, ["height P", "covers 4", "input has 3", "pad='same'"]),
@@ -206,6 +209,34 @@ def test_messages_name_shapes_and_fix(x, w, arguments, fragments) -> None:  # ty
     for fragment in fragments:
         assert fragment in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+@given(
+    c=st.integers(1, 12), k=st.integers(1, 12), cg=st.integers(1, 12), g=st.integers(1, 6),
+    image=st.tuples(st.integers(3, 8), st.integers(3, 8)), layout=st.sampled_from(["NCHW", "NHWC"]),
+)  # fmt: skip
+def test_every_suggestion_is_a_fix(
+    c: int, k: int, cg: int, g: int, image: tuple[int, int], layout: str
+) -> None:
+    """Whatever the message ends in a question mark about works, changed alone."""
+    x = (1, c, *image) if layout == "NCHW" else (1, *image, c)
+    try:
+        ConvProblem.describe(x, (k, cg, 1, 1), groups=g, layout=layout)
+    except fastconv.ShapeError as error:
+        message = str(error)
+    else:
+        assert c == cg * g
+        assert k % g == 0
+        return
+    question = re.search(r": ([^:]*)\? \(got", message)
+    if question is None:
+        assert "groups" in message
+        return
+    for fix in question[1].split(", or "):
+        name, value = fix.split("=")
+        given = {"groups": g, "layout": layout} | {name: ast.literal_eval(value)}
+        if name == "groups" or k % g == 0:
+            ConvProblem.describe(x, (k, cg, 1, 1), **given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fix", [{"groups": 2}, {"layout": "NHWC"}])

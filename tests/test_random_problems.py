@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import backends
 from support.cases import EXACT, FAMILIES, Case, draw, logical_image
@@ -86,7 +86,6 @@ def cases(draw: st.DrawFn) -> Case:
     return case
 
 
-@settings(max_examples=150)
 @given(case=cases(), family=st.sampled_from(list(FAMILIES)))
 def test_random_problems_keep_the_contract(backend: str, case: Case, family: str) -> None:
     assume(case.dtype != "float16" or family != "underflow")
@@ -97,7 +96,6 @@ def test_random_problems_keep_the_contract(backend: str, case: Case, family: str
     judge(on(backend), case, family)
 
 
-@settings(max_examples=60)
 @given(case=cases(), threads=st.integers(1, 9), seed=st.integers(0, 2**16))
 def test_random_memory_and_threads_change_no_bit(
     fast_backend: str, case: Case, threads: int, seed: int
@@ -127,7 +125,6 @@ def test_random_memory_and_threads_change_no_bit(
     assert_same_bits(np.ascontiguousarray(got), want, f"{case}, {threads} threads")
 
 
-@settings(max_examples=100)
 @given(case=cases())
 def test_backends_agree_on_integers_to_the_bit(case: Case) -> None:
     """Where sums are exact, every backend that serves gives the reference's bits."""
