@@ -201,7 +201,8 @@ def test_functions_are_within_a_few_units_of_the_host(function: str, dtype: str)
     probe = probes.each(probes.floats(dtype), dtype, f"{function}(v)")
     device, host = on_device(probe), on_host(probe)
     np.testing.assert_array_equal(np.isnan(device), np.isnan(host))
-    close = (device == host) | (np.abs(device - host) <= 8 * np.spacing(np.abs(host)))
+    with np.errstate(invalid="ignore"):
+        close = (device == host) | (np.abs(device - host) <= 8 * np.spacing(np.abs(host)))
     assert (close | np.isnan(host)).all()
 
 
@@ -238,8 +239,7 @@ def test_a_captured_graph_replays(gpu: RealCuda) -> None:
 
 
 def test_out_and_views(gpu: RealCuda) -> None:
-    x = cupy.random.default_rng(1).standard_normal((2, 6, 9, 10), dtype="f4")
-    w = cupy.random.default_rng(2).standard_normal((8, 6, 3, 3), dtype="f4")
+    x, w = (cupy.asarray(a) for a in draw(Case((2, 6, 9, 10), (8, 6, 3, 3)), "normal")[:2])
     want = fastconv.conv2d(x, w).get()
     whole = cupy.full((2, 8, 14, 16), cupy.nan, "f4")
     out = whole[:, ::-1, ::2, ::-2]
