@@ -101,57 +101,54 @@ def measure(cupy: Any, problem: ConvProblem, rounds: int) -> tuple[float, float]
     return median(seconds), ratio
 
 
+def record(cupy: Any, layer: Layer, problem: ConvProblem, rounds: int) -> dict[str, Any]:
+    """Measure one layer; everything JSON gets to know."""
+    seconds, ratio = measure(cupy, problem, rounds)
+    flops = problem.cost.flops / seconds
+    return {
+        "network": layer.network, "layer": layer.name, "count": layer.count,
+        "kernel": choose(problem).name, "seconds": seconds, "flops": flops,
+        "share_of_peak": flops / peak_flops(cupy, problem.dtype), "error_over_bound": ratio,
+        "bytes_per_second": problem.cost.bytes / seconds,
+    }  # fmt: skip
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print a table per network and write JSON."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu", description="Time the CUDA kernels."
-    )
-    parser.add_argument(
-        "networks", nargs="*", help=f"default resnet50; {', '.join(networks.NAMES)}"
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(networks.NAMES)}")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--layout", choices=("NCHW", "NHWC"), default="NCHW")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path, default=Path("reports/gpu.json"))
-    wanted = parser.parse_args(arguments)
-    wanted.networks = wanted.networks or ["resnet50"]
-    try:
-        measured = networks.load_all(tuple(wanted.networks))
-    except ValueError as error:
-        parser.error(str(error))
+    asked = parser.parse_args(arguments)
     reason = dispatch.availability("cuda")
     if reason is not None:
         sys.exit(f"the GPU benchmark needs the CUDA backend, which cannot be used: {reason}")
     import cupy
 
-    ceiling = peak_flops(cupy, wanted.dtype)
     name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
     records = []
-    for network in measured:
-        title = f"{network.title}, batch {wanted.batch}, {wanted.layout}, {wanted.dtype}, {name}"
+    for network in networks.load_all(tuple(asked.networks) or ("resnet50",)):
+        title = f"{network.title}, batch {asked.batch}, {asked.layout}, {asked.dtype}, {name}"
         table = tables.Table(HEADER, title)
         for layer in network.layers:
-            problem = describe(layer, wanted.batch, wanted.layout, wanted.dtype)
-            seconds, ratio = measure(cupy, problem, wanted.rounds)
-            flops, moved = problem.cost.flops / seconds, problem.cost.bytes / seconds
-            record = {
-                "network": network.name, "layer": layer.name, "count": layer.count,
-                "seconds": seconds, "flops": flops, "share_of_peak": flops / ceiling,
-                "bytes_per_second": moved, "error_over_bound": ratio,
-                "kernel": choose(problem).name,
-            }  # fmt: skip
-            records.append(record)
+            problem = describe(layer, asked.batch, asked.layout, asked.dtype)
+            row = record(cupy, layer, problem, asked.rounds)
             table.add(
                 layer.name, str(layer.count), f"{problem.cost.flops / 1e9:.2f}",
-                f"{seconds * 1e3:.3f}", f"{flops / 1e12:.2f}", f"{100 * flops / ceiling:.0f}",
-                f"{moved / 1e9:.0f}", f"{ratio:.2f}", str(record["kernel"]),
+                f"{row['seconds'] * 1e3:.3f}", f"{row['flops'] / 1e12:.2f}",
+                f"{100 * row['share_of_peak']:.0f}", f"{row['bytes_per_second'] / 1e9:.0f}",
+                f"{row['error_over_bound']:.2f}", row["kernel"],
             )  # fmt: skip
+            records.append(row)
         print(tables.plain(table), end="\n\n")
-    wanted.json.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"device": name, "peak_flops": ceiling, **vars(wanted) | {"json": str(wanted.json)}}
-    wanted.json.write_text(json.dumps({"machine": facts, "layers": records}, indent=1) + "\n")
-    print(f"written to {wanted.json}")
+    asked.json.parent.mkdir(parents=True, exist_ok=True)
+    settings = {"device": name, "batch": asked.batch, "rounds": asked.rounds}
+    text = json.dumps({**settings, "layers": records}, indent=1)
+    asked.json.write_text(text + "\n", encoding="utf-8")
+    print(f"written to {asked.json}")
 
 
 if __name__ == "__main__":
