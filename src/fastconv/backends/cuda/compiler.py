@@ -36,8 +36,9 @@ def missing() -> str | None:
     except ImportError as error:
         return f"the package cuda-bindings cannot be imported ({error}): {INSTALL}"
     except Exception as error:  # the loader's own error classes vary with its version
+        said = " ".join(str(error).split())
         return (
-            f"the run-time compiler NVRTC cannot be loaded ({type(error).__name__}: {error}): "
+            f"the run-time compiler NVRTC cannot be loaded ({type(error).__name__}: {said}): "
             "pip install nvidia-cuda-nvrtc (CUDA 12: nvidia-cuda-nvrtc-cu12)"
         )
     return None
