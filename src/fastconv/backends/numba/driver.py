@@ -7,7 +7,6 @@ stay in its scratch until bias and activation have been applied.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numba
@@ -15,7 +14,7 @@ import numpy as np
 
 from .geometry import GEOMETRY
 from .intrinsics import call, fetch_add, pointer
-from .jit import jit, jit_stage
+from .jit import jit, jit_stage, once
 
 
 @jit
@@ -75,7 +74,7 @@ def run_task(geometry: int, g: Any, task: int, base: int) -> None:
     compute(geometry, g, base, group, groups, k, outputs, first, rows, columns)
 
 
-@cache
+@once
 def driver() -> Any:
     """Compile the loop over tasks.
 
@@ -94,7 +93,7 @@ def driver() -> Any:
     return jit_stage(work)
 
 
-@cache
+@once
 def launcher() -> Any:
     """Compile the loop that runs the driver on every thread."""
 

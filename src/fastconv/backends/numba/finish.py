@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numba
@@ -13,7 +12,7 @@ from .activate import activate
 from .geometry import GEOMETRY
 from .half import single_to_half
 from .intrinsics import get, pointer, put
-from .jit import jit, jit_stage, specialise, storage
+from .jit import jit, jit_stage, once, specialise, storage
 
 
 def write(array: Any, index: int, value: Any) -> None:
@@ -49,7 +48,7 @@ def scatter(
                 write(y, target + i * y_q, get(scratch, source + i))
 
 
-@cache
+@once
 def finish_stage(accumulator: str, out: str) -> Any:
     """Compile the finish of `count` pixels, from pixel `first` of the batch, of some channels."""
     sum_type, y_type = np.dtype(accumulator), storage(out)

@@ -7,7 +7,6 @@ gathered like any other pixel and multiplied, so that 0 * inf is NaN there as we
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numba
@@ -17,7 +16,7 @@ from ...borders import PAD_MODES
 from .geometry import GEOMETRY
 from .half import half_to_single
 from .intrinsics import get, pointer, put, width_of
-from .jit import jit, jit_stage, specialise, storage
+from .jit import jit, jit_stage, once, specialise, storage
 
 _CONSTANT, _EDGE, _REFLECT, _SYMMETRIC, _WRAP = (
     PAD_MODES.index(name) for name in ("constant", "edge", "reflect", "symmetric", "wrap")
@@ -150,7 +149,7 @@ def gather_strip(
             target += g.row_pitch
 
 
-@cache
+@once
 def gather_stage(operand: str, accumulator: str, strip: bool) -> Any:
     """Compile the gathering of `columns` pixels of `rows` output rows for one step."""
     x_type, sum_type = storage(operand), np.dtype(accumulator)
@@ -181,7 +180,7 @@ def gather_stage(operand: str, accumulator: str, strip: bool) -> Any:
     return jit_stage(strips if strip else panels)
 
 
-@cache
+@once
 def weights_stage(operand: str, accumulator: str) -> Any:
     """Compile the gathering of the weights of `rows` output channels as [row][product]."""
     w_type, sum_type = storage(operand), np.dtype(accumulator)

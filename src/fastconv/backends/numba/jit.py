@@ -12,7 +12,10 @@ error from a convolution.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import os
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -21,6 +24,32 @@ import numba.extending
 import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+
+
+_compiling = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Forget a lock that another thread of the parent may hold."""
+    global _compiling
+    _compiling = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def once(build: Builder) -> Builder:
+    """Compile for each combination of arguments once, though many threads may ask first."""
+    built = functools.cache(build)
+
+    @functools.wraps(build)
+    def get(*arguments: Any) -> Any:
+        with _compiling:
+            return built(*arguments)
+
+    return cast(Builder, get)
 
 
 def jit(function: Function) -> Function:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numba
@@ -21,7 +20,7 @@ from .intrinsics import (
     tile_quarter,
     width_of,
 )
-from .jit import jit, jit_stage
+from .jit import jit, jit_stage, once
 
 
 @jit
@@ -46,7 +45,7 @@ def multiply_rows(
                 tile_eighth(scratch, a, lda, b, offsets, c, ldc, depth)
 
 
-@cache
+@once
 def multiply_stage(accumulator: str) -> Any:
     """Compile the product of one step's pixels with `outputs` rows of weights from `k`.
 
