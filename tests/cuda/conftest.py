@@ -25,7 +25,7 @@ from fastconv.backends.cuda.configuration import Configuration  # noqa: E402
 Array = np.ndarray[Any, Any]
 
 #: Pages that are never touched need no memory: Linux's value, where Python does not name it.
-MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 # Where no GPU is at hand these tests do not exist, instead of being skipped.
 collect_ignore = [] if dispatch.availability("cuda") is None else ["test_gpu.py"]

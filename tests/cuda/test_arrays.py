@@ -204,7 +204,9 @@ def test_the_least_recently_used_kernel_is_dropped(
     monkeypatch.setattr(launch, "kernels", launch.KernelCache(capacity=2))
     x, w = cupy.asarray(X), cupy.asarray(W)
     for activation in (None, "relu", None, "relu6"):  # drops relu
+        assert host_cuda.gpu.synchronized == []
         fastconv.conv2d(x, w, activation=activation)
+    assert host_cuda.gpu.synchronized == [0], "before relu is unloaded, and only then"
     assert len(launch.kernels) == 2
     assert len(host_cuda.gpu.compiled) == 3
     fastconv.conv2d(x, w)

@@ -47,6 +47,7 @@ class HostGPU:
     current: int = 0
     launches: list[Launch] = field(default_factory=list)
     compiled: list[str] = field(default_factory=list)
+    synchronized: list[int] = field(default_factory=list)
 
     def compile_kernel(self, configuration: Configuration, arch: str) -> compiler.Binary:
         """Take the place of `compiler.compile_kernel`."""
@@ -66,6 +67,10 @@ class Device:
     def compute_capability(self) -> str:
         """Such as "90"."""
         return self._gpu.capability
+
+    def synchronize(self) -> None:
+        """Wait for the GPU, which a convolution must not do."""
+        self._gpu.synchronized.append(self.id)
 
     def __enter__(self) -> Device:
         self._outer.append(self._gpu.current)

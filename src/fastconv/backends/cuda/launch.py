@@ -75,7 +75,9 @@ class KernelCache:
             entry = self._entries.setdefault(key, _Entry())
             self._entries.move_to_end(key)
             while len(self._entries) > self._capacity:
-                self._entries.popitem(last=False)
+                (index, _), _ = self._entries.popitem(last=False)
+                # it may be in flight, and is unloaded with its last reference
+                sys.modules["cupy"].cuda.Device(index).synchronize()
         with entry.lock:
             if entry.function is None:
                 entry.function = _load(device, chosen)
