@@ -22,6 +22,8 @@ from cuda_support.shapes import (
     naive,
     tiled,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from support.cases import FAMILIES, Arrays, Case, draw, logical_image, logical_kernel
 from support.judge import (
     assert_same_bits,
@@ -255,3 +257,31 @@ def test_the_batch_is_no_part_of_the_choice_of_kernel() -> None:
         problem = case.problem
         kernels = {configuration.choose(replace(problem, n=n)).kernel for n in (1, 2, 64, 4096)}
         assert len(kernels) == 1
+
+
+@st.composite
+def problems(draw_from: st.DrawFn) -> Case:
+    """Small legal problems of every geometry, in float32."""
+    size = draw_from
+
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return size(st.integers(low, high)), size(st.integers(low, high))
+
+    groups, (r, s), (dh, dw) = size(st.integers(1, 3)), pair(1, 4), pair(1, 3)
+    pads = pair(0, 4), pair(0, 4)
+    h, w = (
+        size(st.integers(max(1, (taps - 1) * step + 1 - sum(pad)), 12))
+        for taps, step, pad in zip((r, s), (dh, dw), pads, strict=True)
+    )
+    x = (size(st.integers(1, 3)), groups * size(st.integers(1, 5)), h, w)
+    kernel = (groups * size(st.integers(1, 20)), x[1] // groups, r, s)
+    case = Case(
+        x, kernel, stride=pair(1, 4), pad=pads, dilation=(dh, dw), groups=groups,
+        bias=size(st.booleans()), flip=size(st.booleans()),
+    )  # fmt: skip
+    return held(case, size(st.sampled_from(LAYOUTS)))
+
+
+@given(problems())
+def test_random_problems(host_cuda, case: Case) -> None:
+    judge(host_cuda, case, "integers")
