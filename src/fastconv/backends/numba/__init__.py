@@ -43,12 +43,14 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     """Name the algorithm, and the scratch of all threads it may use for `problem`."""
-    from .launch import plan
+    from .launch import converted_weights, plan
     from .threads import usable
 
     planned = plan(problem, usable(options.threads), options.workspace)
     name = "strip_gemm" if planned.blocking.strip else "im2col_gemm"
-    return Algorithm(name, planned.scratch_bytes)
+    same = problem.dtype == problem.accumulator
+    weights = 0 if same else converted_weights(problem, options.workspace)
+    return Algorithm(name, planned.scratch_bytes + weights)
 
 
 def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:

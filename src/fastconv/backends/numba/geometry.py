@@ -22,3 +22,5 @@ FIELDS = (
     "offsets", "row_phases", "column_phases",  # addresses of int64 tables
 )  # fmt: skip
 GEOMETRY = np.dtype([(name, np.int64) for name in FIELDS])
+#: Where a field stands when the record is seen as words.
+WORD = {name: index for index, name in enumerate(FIELDS)}

@@ -16,7 +16,7 @@ from .blocking import CACHE_LINE, Blocking, Machine, block
 from .driver import driver, launcher
 from .finish import finish_stage
 from .gather import gather_stage, weights_stage
-from .geometry import GEOMETRY
+from .geometry import FIELDS, WORD
 from .intrinsics import panel_width, tile_of
 from .multiply import multiply_stage
 
@@ -83,7 +83,7 @@ def _fields(problem: ConvProblem, blocking: Blocking) -> dict[str, int]:
         "activation": activations.code(problem.activation), "has_bias": problem.bias,
         "groups": problem.groups, "inputs": problem.c // problem.groups,
         "outputs": problem.k // problem.groups,
-                "taps": problem.r * problem.s, "total": problem.n * problem.p * problem.q,
+        "taps": problem.r * problem.s, "total": problem.n * problem.p * problem.q,
         "strip": blocking.strip, "block_rows": blocking.rows, "block_columns": blocking.columns,
         "block_channels": blocking.channels, "block_groups": blocking.groups,
         "channel_step": blocking.channel_step, "tap_step": blocking.tap_step,
@@ -102,12 +102,18 @@ def plan(problem: ConvProblem, threads: int, workspace: int) -> Plan:
     blocking = block(problem, Machine(tile_of(itemsize)[0], width, itemsize, most, workspace))
     used = min(most, blocking.tasks)
     tables = _tables(problem, blocking, width)
-    geometry = np.zeros(1, GEOMETRY)
+    geometry = np.zeros(len(FIELDS), np.int64)
     for name, value in _fields(problem, blocking).items():
-        geometry[name] = value
+        geometry[WORD[name]] = value
     for name, table in zip(("offsets", "row_phases", "column_phases"), tables, strict=True):
-        geometry[name] = table.ctypes.data
+        geometry[WORD[name]] = table.ctypes.data
     return Plan(blocking, used, used * blocking.scratch * itemsize + CACHE_LINE, geometry, tables)
+
+
+def converted_weights(problem: ConvProblem, workspace: int) -> int:
+    """Bytes of the weights as accumulators, if they fit `workspace` and are converted once."""
+    size = problem.k * problem.reduction * np.dtype(problem.accumulator).itemsize
+    return size if size <= workspace else 0
 
 
 def _scratch(size: int) -> Array:
@@ -118,8 +124,7 @@ def _scratch(size: int) -> Array:
 
 def _weights(problem: ConvProblem, options: Options, w: Array) -> Array:
     """Convert small weights once; every task converts its own share of larger ones."""
-    size = problem.k * problem.reduction * np.dtype(problem.accumulator).itemsize
-    if size > options.workspace:
+    if not converted_weights(problem, options.workspace):
         return w
     return np.ascontiguousarray(w, dtype=problem.accumulator)
 
@@ -147,17 +152,17 @@ def run(
     scratch = _scratch(planned.scratch_bytes)
     counter = np.zeros(1, np.int64)
     geometry = planned.geometry.copy()
-    record = geometry[0]
     for name, array, axes in (("x", x, "nchw"), ("w", w, "kcrs"), ("y", out, "nkpq")):
-        record[f"{name}_data"] = array.ctypes.data
+        geometry[WORD[f"{name}_data"]] = array.ctypes.data
         for axis, stride in zip(axes, array.strides, strict=True):
-            record[f"{name}_{axis}"] = stride // array.itemsize
-    record["w_in_place"] = in_place = w.flags.c_contiguous and w.dtype == problem.accumulator
-    record["bias"] = 0 if sums is None else sums.ctypes.data
-    record["scratch"] = scratch.ctypes.data
-    record["counter"] = counter.ctypes.data
+            geometry[WORD[f"{name}_{axis}"]] = stride // array.itemsize
+    in_place = bool(w.flags.c_contiguous and w.dtype == problem.accumulator)
+    geometry[WORD["w_in_place"]] = in_place
+    geometry[WORD["bias"]] = 0 if sums is None else sums.ctypes.data
+    geometry[WORD["scratch"]] = scratch.ctypes.data
+    geometry[WORD["counter"]] = counter.ctypes.data
     for name, stage in _stages(problem, planned.blocking.strip, in_place).items():
-        record[name] = stage.address
+        geometry[WORD[name]] = stage.address
     # the kernel knows addresses alone: every array above must outlive the call
     address = geometry.ctypes.data
     if planned.threads == 1 or not pool.start():
