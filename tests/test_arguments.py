@@ -350,8 +350,8 @@ def test_out_for_every_rank_and_layout(backend: str) -> None:
         (np.empty((2, 4, 4, 5), "i4"), fastconv.OutputError, "int32"),
         (np.empty((4, 4, 5), "f4"), fastconv.OutputError, r"\(2, 4, 4, 5\)"),
         (np.broadcast_to(np.float32(0), (2, 4, 4, 5)), fastconv.OutputError, "read-only"),
-        ([[0.0]], TypeError, "out must be an array"),
-        ("out", TypeError, "out must be an array"),
+        ([[0.0]], TypeError, "out must be a plain array"),
+        ("out", TypeError, "out must be a plain array"),
     ],
 )
 def test_out_that_cannot_hold_the_result(backend: str, out: Any, error: Any, text: str) -> None:

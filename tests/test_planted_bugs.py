@@ -18,6 +18,7 @@ import pytest
 from support import control_word, guard, judge, processes, ratios
 from support.cases import FAMILIES, Arrays, Case, draw, logical_image
 
+from fastconv import accuracy as contract
 from fastconv import dispatch
 from fastconv.activations import ACTIVATIONS
 from fastconv.backends import reference
@@ -446,3 +447,23 @@ def test_margins_and_prefill_are_in_place() -> None:
 
     judge.compute(look, LONG, Arrays(*draw(LONG, "normal")))
     assert seen == [(True, True)]
+
+
+@pytest.mark.parametrize(
+    ("value", "got", "ok"),
+    [
+        (3e38, np.inf, True),  # the sum 2 * 3e38 is beyond float32: only infinity is right
+        (3e38, -np.inf, False),
+        (3e38, np.nan, False),
+        (3e38, 1.0, False),
+        (1.7e38, 3.4e38, True),
+        (1.7e38, np.nan, False),
+        (1.7e38, 3.3e38, False),
+    ],
+)
+def test_overflow_is_judged(value: float, got: float, ok: bool) -> None:
+    x = np.full((1, 1, 1, 2), value, "float32")
+    w = np.ones((1, 1, 1, 2), "float32")
+    problem = ConvProblem.describe(x.shape, w.shape)
+    result = np.full((1, 1, 1, 1), got, "float32")
+    assert contract.check(problem, x, w, None, result).ok is ok

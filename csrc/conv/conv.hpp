@@ -25,14 +25,18 @@ template <class T>
 Status run_im2col_gemm(const Problem& problem, const Operands<T>& arrays,
                        const Resources& resources, const Interrupt& interrupt);
 
+inline bool is_empty(const Problem& problem) { return problem.n == 0 || problem.k == 0; }
+
 template <class T>
 Plan plan_conv2d(const Problem& problem, const Resources& resources) {
+    if (is_empty(problem)) return {"empty", 0, 1};
     return plan_im2col_gemm<T>(problem, resources);
 }
 
 template <class T>
 Status run_conv2d(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
                   const Interrupt& interrupt) {
+    if (is_empty(problem)) return Status::kOk;
     return run_im2col_gemm<T>(problem, arrays, resources, interrupt);
 }
 

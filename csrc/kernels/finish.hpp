@@ -63,7 +63,7 @@ inline Vec<T> sigmoid(Vec<T> v) {
     const Vec<T> e = parts.scale * parts.expm1 + parts.scale;
     const Vec<T> tail = 1 / (1 + e);
     const Vec<T> y = v < 0 ? e * tail : tail;
-    return v == v ? y : v;
+    return v == v ? (v < splat(ExpConstants<T>::lowest) ? Vec<T>{} : y) : v;
 }
 
 template <class T>
@@ -110,7 +110,8 @@ inline Vec<T> activate(Vec<T> v, Activation activation) {
         case Activation::kGelu:
             return gaussian_error_linear<T>(v);
         case Activation::kHardswish: {
-            const Vec<T> line = v * ((v > 3 ? splat(T(3)) : v) + 3) / 6;
+            // the slope first: v * 6 would overflow for large v
+            const Vec<T> line = v * (((v > 3 ? splat(T(3)) : v) + 3) / 6);
             return v < -3 ? zero : line;
         }
         case Activation::kNone:

@@ -22,6 +22,7 @@ import numpy as np
 
 from .activations import ACTIVATIONS
 from .backends import reference
+from .dtypes import accumulator
 from .problem import ConvProblem
 
 Array = np.ndarray[Any, Any]
@@ -121,23 +122,34 @@ def compare(want: Expected, got: Array) -> Verdict:
         wrong = got != want.y
         return Verdict(not wrong.any(), np.inf if wrong.any() else 0.0, float(wrong.sum()), 0.0)
     with np.errstate(all="ignore"):
-        overflow = np.abs(want.y) + want.bound > float(np.finfo(got.dtype).max)
-        finite = np.isfinite(want.y) & ~overflow
-        same_kind = (np.isnan(want.y) == np.isnan(got)) & (
-            ~np.isinf(want.y) | (got.astype(WIDE) == want.y)
-        )
-        error = np.where(finite, np.abs(got.astype(WIDE) - want.y), 0)
+        value = got.astype(WIDE)
+        same_kind = (np.isnan(want.y) == np.isnan(got)) & (~np.isinf(want.y) | (value == want.y))
+        overflowed = _may_overflow(want, value, got.dtype.name)
+        judged = np.isfinite(want.y) & ~overflowed
+        error = np.where(judged, np.abs(value - want.y), 0)
         error = np.where(np.isnan(error), np.inf, error)
         ratio = np.where(error == 0, 0, error / want.bound)
-        scale = want.magnitude * unit_roundoff(
-            "float32" if got.dtype == "float16" else got.dtype.name
-        )
+        scale = want.magnitude * unit_roundoff(accumulator(got.dtype.name))
         units = np.where((error == 0) | (scale == 0), 0, error / scale)
+    placed = bool(np.all(same_kind | overflowed))
     # the bound of a NaN is NaN, and its error 0
-    within = (error == 0) | (error <= want.bound)
-    ok = bool(np.all(same_kind | overflow) and np.all(within))
-    worst = float(ratio.max(initial=0)) if np.all(same_kind | overflow) else np.inf
+    ok = placed and bool(np.all((error == 0) | (error <= want.bound)))
+    worst = float(ratio.max(initial=0)) if placed else np.inf
     return Verdict(ok, worst, float(error.max(initial=0)), float(units.max(initial=0)))
+
+
+def _may_overflow(want: Expected, got: Array, dtype: str) -> Array:
+    """Where a non-finite result is legal because the sum, or a part of it, leaves the range.
+
+    The positive products sum to (S + y) / 2, the negative ones to (S - y) / 2: infinities need
+    their side beyond the accumulator's range, NaN both sides.
+    """
+    result = float(np.finfo(dtype).max)
+    accumulated = float(np.finfo(accumulator(dtype)).max) / (1 + 2**-8)
+    up = (want.y + want.bound > result) | ((want.magnitude + want.y) / 2 > accumulated)
+    down = (want.bound - want.y > result) | ((want.magnitude - want.y) / 2 > accumulated)
+    legal: Array = ((got == np.inf) & up) | ((got == -np.inf) & down) | (np.isnan(got) & up & down)
+    return legal
 
 
 def check(

@@ -116,8 +116,8 @@ def output(
         if promotion.result == promotion.computed:
             return target, target
         return target, xp.empty(problem.out_shape, dtype=promotion.result)
-    if not isinstance(out, xp.ndarray):
-        raise DTypeError(f"out must be an array, got {type(out).__name__}")
+    if not isinstance(out, xp.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise DTypeError(f"out must be a plain array, got {type(out).__name__}")
     expected = f"out must be {problem.out_shape} {promotion.result}"
     if out.shape != problem.out_shape:
         raise OutputError(f"{expected}, got shape {out.shape}")
