@@ -25,7 +25,9 @@ template <class T>
 Status run_im2col_gemm(const Problem& problem, const Operands<T>& arrays,
                        const Resources& resources, const Interrupt& interrupt);
 
-inline bool is_empty(const Problem& problem) { return problem.n == 0 || problem.k == 0; }
+inline bool is_empty(const Problem& problem) {
+    return problem.n == 0 || problem.k == 0;
+}
 
 template <class T>
 Plan plan_conv2d(const Problem& problem, const Resources& resources) {
