@@ -3,6 +3,10 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
 namespace fastconv {
 namespace {
 
@@ -66,6 +70,14 @@ std::string compiled_isas() {
         names += (names.empty() ? "" : " ") + std::string(candidate.table.isa);
     }
     return names;
+}
+
+Index second_level_cache_bytes() {
+    Index bytes = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return bytes > 0 ? bytes : Index(512) << 10;
 }
 
 template <>

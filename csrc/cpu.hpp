@@ -14,6 +14,9 @@ const KernelTable& active_kernels();
 // Names of the instruction sets compiled into this library, best first, separated by spaces.
 std::string compiled_isas();
 
+// Bytes of one core's second-level cache; half a MiB where the system does not say.
+Index second_level_cache_bytes();
+
 template <class T>
 const Kernels<T>& kernels_for();
 

@@ -14,9 +14,13 @@ Index ceil_div(Index a, Index b) {
     return (a + b - 1) / b;
 }
 
-// A packed block of columns should stay in half of a second-level cache; one that is reused for
+// A packed block of columns should stay in half of the second-level cache; one that is reused for
 // very many rows may live in the next level.
-constexpr Index kPixelBlockBytes = 256 << 10;
+Index pixel_block_bytes() {
+    static const Index bytes =
+        std::clamp<Index>(second_level_cache_bytes() / 2, 128 << 10, 1 << 20);
+    return bytes;
+}
 constexpr Index kKernelBlockBytes = 1 << 20;
 // A row of pixels is packed once for every block of columns: blocks are not made narrower than
 // this many panels even where they outgrow the cache.
@@ -34,6 +38,9 @@ constexpr int kThreadsPerProcessor = 4;
 constexpr double kPackPixelVector = 2.0;
 constexpr double kPackChannelLane = 1.5;
 constexpr double kPackRow = 0.3;
+// Share of one task's time that the last thread is waited for: cores are slowed down by what else
+// runs on them, and small tasks even that out.
+constexpr double kWait = 0.25;
 
 // Estimated time of the slowest thread when a problem is cut into this many blocks.
 struct Cut {
@@ -51,7 +58,7 @@ Cut estimate(const Blocking& b, TileShape tile, Index vectors, Index images, int
     const double task =
         tiles * double(tile.rows * vectors) + double(panels) * pack_panel + double(rows) * kPackRow;
     const Index rounds = ceil_div(images * col_blocks * row_blocks, threads);
-    return {col_blocks, row_blocks, task * double(rounds)};
+    return {col_blocks, row_blocks, task * (double(rounds) + kWait)};
 }
 
 // Cuts rows and columns so that the slowest thread has least to do: few panels do not divide
@@ -93,7 +100,7 @@ Blocking make_blocking(const Problem& problem, int threads, Index thread_bytes) 
     const Index block_bytes = b.depth_block * panel * Index(sizeof(T));
     const Index room = thread_bytes / 2;
     b.depth_chunk = 1;
-    Index most_panels = std::min(kPixelBlockBytes, room) / block_bytes;
+    Index most_panels = std::min(pixel_block_bytes(), room) / block_bytes;
     if (b.pixel_rows) {
         const Index whole_bytes = b.depth_blocks * block_bytes;
         b.depth_chunk = std::max<Index>(1, std::min(b.depth_blocks, room / block_bytes));

@@ -126,40 +126,10 @@ void store_tile(const T* buffer, const Output<T>& out, Index row, Index rows, In
     }
 }
 
-// The rows that follow, fetched into the second-level cache while the current ones are multiplied:
-// with few pixels every weight is used only a few times, and would be waited for.
-struct RowPrefetch {
-    const char* data = nullptr;
-    Index pitch = 0, bytes = 0, rows = 0;
-
-    // Fetches the `part`-th of `parts` equal shares.
-    void fetch(Index part, Index parts) const {
-        if (!data) return;
-        constexpr Index kLine = 64;
-        const Index lines = bytes / kLine + 1, all = rows * lines;
-        for (Index i = part * all / parts; i < (part + 1) * all / parts; ++i) {
-            __builtin_prefetch(data + i / lines * pitch + i % lines * kLine, 0, 2);
-        }
-    }
-};
-
-template <class T>
-RowPrefetch following_rows(const Task<T>& task, Index row, Index depth0, Index depth) {
-    const View<const T>& w = task.slice.w;
-    const Problem& problem = task.slice.problem;
-    if (task.out.pixel_rows || !dense_kernels(w, problem) || row >= task.row0 + task.rows) {
-        return {};
-    }
-    return {reinterpret_cast<const char*>(w.data + row * w.stride[0] + depth0),
-            w.stride[0] * Index(sizeof(T)), depth * Index(sizeof(T)),
-            least(kRows, task.row0 + task.rows - row)};
-}
-
 // Rows [row, row + rows) times all columns of the task, for one depth block.
 template <class T>
 void multiply_row_panel(const Task<T>& task, const T* packed_rows, const T* packed_cols, Index row,
-                        Index rows, Index depth, bool first, bool last,
-                        const RowPrefetch& following) {
+                        Index rows, Index depth, bool first, bool last) {
     static constexpr TileTable<T> tiles;
     constexpr int kC = kCols<T>, kL = kLanes<T>;
     const bool finish = last && (task.bias || task.slice.problem.activation != Activation::kNone);
@@ -169,7 +139,6 @@ void multiply_row_panel(const Task<T>& task, const T* packed_rows, const T* pack
         const TileFunction<T> function = tiles.by_shape[vectors - 1][rows - 1];
         const T* b = packed_cols + col * depth;
         const Index y_col = task.col0 + col;
-        following.fetch(col / kC, ceil_div(task.cols, kC));
         if (task.out.direct && cols == vectors * kL) {
             T* y = task.out.data + row * task.out.row_pitch + y_col;
             function(depth, packed_rows, b, y, task.out.row_pitch, !first);
@@ -221,8 +190,7 @@ void im2col_gemm_task(const GemmJob<T>& job, Index index, T* scratch) {
                 const Index depth = least(blocking.depth_block, blocking.depth - depth0);
                 pack_rows(packed_rows, task, begin, rows, depth0, depth);
                 multiply_row_panel(task, packed_rows, packed_cols + (depth0 - chunk0) * cols, begin,
-                                   rows, depth, block == 0, block + 1 == blocking.depth_blocks,
-                                   following_rows(task, begin + rows, depth0, depth));
+                                   rows, depth, block == 0, block + 1 == blocking.depth_blocks);
             }
         }
     }

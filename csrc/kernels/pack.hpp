@@ -59,7 +59,7 @@ template <class T>
 struct TapRun {
     const T* source;  // first channel's row, or null for a row of zeros
     Index column;     // source column of the first lane
-    Index length;
+    Index lane, length;
     Inside inside;
 };
 
@@ -72,7 +72,7 @@ TapRun<T> tap_run(const Slice<T>& slice, const Run& run, Index tap, Index channe
     const Index column = run.q * problem.stride_w - problem.pad_left + s * problem.dilation_w;
     const View<const T>& x = slice.x;
     return {row < 0 ? nullptr : x.data + channel * x.stride[1] + row * x.stride[2], column,
-            run.length, inside_lanes(column, problem.stride_w, run.length, problem.w)};
+            run.lane, run.length, inside_lanes(column, problem.stride_w, run.length, problem.w)};
 }
 
 // Gathers a run of one channel that may cross the border. `from` is the channel's row.
@@ -99,35 +99,86 @@ inline void gather_run(T* to, const T* from, const TapRun<T>& run, const Problem
     }
 }
 
-// Gathers a run for `channels` consecutive channels; their rows in the panel are `row_pitch`
-// apart. What does not change between channels is decided once, here.
+// One tap of the runs of a panel, for `channels` consecutive channels; their rows in the panel are
+// `row_pitch` apart. What does not change between channels is decided once, outside of the loops.
 template <class T>
-void gather_channels(T* to, Index row_pitch, Index channels, const TapRun<T>& run,
-                     const Slice<T>& slice) {
+void gather_runs(T* to, Index row_pitch, Index channels, const TapRun<T>* runs, int count,
+                 const Slice<T>& slice) {
     const Index pixel_pitch = slice.x.stride[3], channel_pitch = slice.x.stride[1];
-    const bool whole = run.inside.begin == 0 && run.inside.end == run.length;
-    const T* from = run.source;
-    if (!from) {
-        for (Index c = 0; c < channels; ++c) fill_zero(to + c * row_pitch, run.length);
-    } else if (whole && slice.problem.stride_w * pixel_pitch == 1) {
-        from += run.column;
-        if (run.length == kCols<T>) {
+    for (int i = 0; i < count; ++i) {
+        const TapRun<T>& run = runs[i];
+        T* lane = to + run.lane;
+        const bool whole = run.inside.begin == 0 && run.inside.end == run.length;
+        if (!run.source) {
+            for (Index c = 0; c < channels; ++c) fill_zero(lane + c * row_pitch, run.length);
+        } else if (whole && slice.problem.stride_w * pixel_pitch == 1) {
+            const T* from = run.source + run.column;
             for (Index c = 0; c < channels; ++c) {
-                for (int i = 0; i < kVectors; ++i) {
-                    store(to + i * kLanes<T>, load(from + i * kLanes<T>));
-                }
-                to += row_pitch;
-                from += channel_pitch;
+                copy_run(lane + c * row_pitch, from + c * channel_pitch, run.length);
             }
         } else {
             for (Index c = 0; c < channels; ++c) {
-                copy_run(to + c * row_pitch, from + c * channel_pitch, run.length);
+                gather_run(lane + c * row_pitch, run.source + c * channel_pitch, run, slice.problem,
+                           pixel_pitch);
             }
         }
-    } else {
-        for (Index c = 0; c < channels; ++c) {
-            gather_run(to + c * row_pitch, from + c * channel_pitch, run, slice.problem,
-                       pixel_pitch);
+    }
+}
+
+// The lanes of one vector that one run fills: lane i comes from from[i].
+template <class T>
+struct Source {
+    const T* from;
+    Mask<T> mask;
+};
+
+// Sources of the vector that begins at lane `first`; returns their number.
+template <class T>
+int vector_sources(Source<T>* sources, const TapRun<T>* runs, int count, Index first) {
+    int n = 0;
+    for (int i = 0; i < count; ++i) {
+        const TapRun<T>& run = runs[i];
+        const Index begin = most(run.lane + run.inside.begin, first);
+        const Index end = least(run.lane + run.inside.end, first + kLanes<T>);
+        if (!run.source || begin >= end) continue;
+        sources[n++] = {run.source + run.column + (first - run.lane),
+                        lane_mask<T>(int(begin - first), int(end - first))};
+    }
+    return n;
+}
+
+// The same with pixels that are consecutive in memory, a whole vector at a time: every run
+// contributes its lanes by a masked load, and what no run reads is the zero of the border.
+template <class T>
+void gather_vectors(T* to, Index row_pitch, Index channels, const TapRun<T>* runs, int count,
+                    const Slice<T>& slice) {
+    const Index pitch = slice.x.stride[1];
+    for (int v = 0; v < kVectors; ++v, to += kLanes<T>) {
+        Source<T> sources[kCols<T>];
+        const int n = vector_sources(sources, runs, count, Index(v) * kLanes<T>);
+        const Source<T> a = sources[0], b = sources[n > 1];
+        T* row = to;
+        Index offset = 0;
+        if (n == 0) {
+            for (Index c = 0; c < channels; ++c) store(to + c * row_pitch, Vec<T>{});
+        } else if (n == 1) {
+            for (Index c = 0; c < channels; ++c, row += row_pitch, offset += pitch) {
+                store(row, masked_load(a.from + offset, a.mask));
+            }
+        } else if (n == 2) {
+            for (Index c = 0; c < channels; ++c, row += row_pitch, offset += pitch) {
+                store(row, bitwise_or<T>(masked_load(a.from + offset, a.mask),
+                                         masked_load(b.from + offset, b.mask)));
+            }
+        } else {
+            for (Index c = 0; c < channels; ++c, row += row_pitch, offset += pitch) {
+                Vec<T> lanes = masked_load(a.from + offset, a.mask);
+                for (int i = 1; i < n; ++i) {
+                    lanes = bitwise_or<T>(lanes,
+                                          masked_load(sources[i].from + offset, sources[i].mask));
+                }
+                store(row, lanes);
+            }
         }
     }
 }
@@ -142,15 +193,22 @@ void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count,
     const Index taps = problem.r * problem.s;
     Run runs[kC];
     const int run_count = split_runs(first, count, problem.q, runs);
+    const bool by_vector = kHasMaskedLoad && problem.stride_w * slice.x.stride[3] == 1 &&
+                           problem.pad_mode == PadMode::kConstant;
     // Reduction step c * taps + tap: steps `taps` apart are one tap of consecutive channels.
     for (Index step = 0; step < least(taps, depth); ++step) {
         const Index tap = (depth0 + step) % taps, channel = (depth0 + step) / taps;
         const Index channels = ceil_div(depth - step, taps);
-        for (int i = 0; i < run_count; ++i) {
-            gather_channels(panel + step * kC + runs[i].lane, taps * kC, channels,
-                            tap_run(slice, runs[i], tap, channel), slice);
+        TapRun<T> tap_runs[kC];
+        for (int i = 0; i < run_count; ++i) tap_runs[i] = tap_run(slice, runs[i], tap, channel);
+        T* to = panel + step * kC;
+        if (by_vector) {
+            gather_vectors(to, taps * kC, channels, tap_runs, run_count, slice);
+        } else {
+            gather_runs(to, taps * kC, channels, tap_runs, run_count, slice);
         }
     }
+    if (by_vector) return;  // lanes beyond `count` have been written as zeros
     if (count < kC) {
         for (Index d = 0; d < depth; ++d) fill_zero(panel + d * kC + count, kC - count);
     }
