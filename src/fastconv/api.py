@@ -133,12 +133,16 @@ def conv2d(
     problem, promotion = _describe(
         x, w, stride, pad, dilation, groups, bias, activation, pad_mode, layout, dtype
     )
+    xp = sys.modules["cupy"] if arrays == "cupy" else np
+    if bias is not None:
+        arguments.check_bias(bias, np.dtype(promotion.computed))
+    if out is not None:
+        arguments.check_output(xp, problem, promotion, out)
     choice_options = resolve(backend, precision, threads)
     choice = dispatch.select(problem, choice_options, arrays)
-    xp = sys.modules["cupy"] if arrays == "cupy" else np
     with arguments.on_device(arrays, x=x, w=w, bias=bias, out=out):
         if bias is not None:
-            bias = arguments.readable_bias(xp, bias, np.dtype(promotion.computed))
+            bias = xp.ascontiguousarray(arguments.readable(xp, bias, promotion.computed))
         target, result = arguments.output(xp, problem, promotion, out, (x, w, bias))
         if target.size:
             dispatch.load(choice.backend).run(

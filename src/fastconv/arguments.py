@@ -53,7 +53,7 @@ def as_array(name: str, value: Any) -> Any:
     """View `value` as a plain array; lists are converted, what would lose meaning is refused."""
     if type(value) is np.ndarray:
         return value
-    if isinstance(value, np.ma.MaskedArray):
+    if _is_masked(value):
         raise DTypeError(
             f"{name} is a masked array, and a convolution has no place for the mask; "
             f"pass {name}.filled(0), or convolve values and mask apart"
@@ -97,26 +97,18 @@ def readable(xp: Any, array: Any, dtype: str) -> Any:
     return array if xp is not np or _is_plain_memory(array) else array.copy()
 
 
-def readable_bias(xp: Any, bias: Any, dtype: np.dtype[Any]) -> Any:
-    """`bias` contiguous and in the result's `dtype`; refused where converting would lose more."""
+def check_bias(bias: Any, dtype: np.dtype[Any]) -> None:
+    """Raise if converting `bias` to the result's `dtype` would lose more than precision."""
     if bias.dtype.kind not in "biuf" or not np.can_cast(bias.dtype, dtype, "same_kind"):
         raise DTypeError(
             f"bias has dtype {bias.dtype}, the result is {dtype}; convert the bias, or ask for "
             "another result with dtype="
         )
-    return xp.ascontiguousarray(readable(xp, bias, dtype.name))
 
 
-def output(
-    xp: Any, problem: ConvProblem, promotion: Promotion, out: Any, inputs: Sequence[Any]
-) -> tuple[Any, Any]:
-    """Arrays to compute into and to return: the same, unless `out` needs a detour."""
-    if out is None:
-        target = xp.empty(problem.out_shape, dtype=promotion.computed)
-        if promotion.result == promotion.computed:
-            return target, target
-        return target, xp.empty(problem.out_shape, dtype=promotion.result)
-    if not isinstance(out, xp.ndarray) or isinstance(out, np.ma.MaskedArray):
+def check_output(xp: Any, problem: ConvProblem, promotion: Promotion, out: Any) -> None:
+    """Raise unless the result can be written into `out`."""
+    if not isinstance(out, xp.ndarray) or _is_masked(out):
         raise DTypeError(f"out must be a plain array, got {type(out).__name__}")
     expected = f"out must be {problem.out_shape} {promotion.result}"
     if out.shape != problem.out_shape:
@@ -129,14 +121,30 @@ def output(
     if xp is not np and any(size > 1 and step == 0 for size, step in axes):
         # NumPy's broadcasts are read-only, CuPy's are not
         raise OutputError(f"{expected} that can be written to, got a broadcast array")
+
+
+def output(
+    xp: Any, problem: ConvProblem, promotion: Promotion, out: Any, inputs: Sequence[Any]
+) -> tuple[Any, Any]:
+    """Arrays to compute into and to return: the same, unless a checked `out` needs a detour."""
+    if out is None:
+        target = xp.empty(problem.out_shape, dtype=promotion.computed)
+        if promotion.result == promotion.computed:
+            return target, target
+        return target, xp.empty(problem.out_shape, dtype=promotion.result)
     view = np.asarray(out) if xp is np else out
     direct = (
         promotion.result == promotion.computed
         and (xp is not np or _is_plain_memory(view))
         and not any(a is not None and xp.may_share_memory(view, a) for a in inputs)
     )
-    target = view if direct else xp.empty(problem.out_shape, dtype=promotion.computed)
-    return target, out
+    return (view if direct else xp.empty(problem.out_shape, dtype=promotion.computed)), out
+
+
+def _is_masked(value: Any) -> bool:
+    """Whether `value` is a masked array; never imports `numpy.ma`, which NumPy loads on demand."""
+    ma = sys.modules.get("numpy.ma")
+    return type(value) is not np.ndarray and ma is not None and isinstance(value, ma.MaskedArray)
 
 
 def _is_plain_memory(array: Any) -> bool:

@@ -109,8 +109,8 @@ def select(problem: ConvProblem, options: Options, arrays: str = "numpy") -> Cho
         raise BackendUnavailable(f"backend={options.backend!r} cannot be used: {both}")
     if arrays == "cupy" and availability("cuda") is not None:
         raise BackendUnavailable(f"no backend for CuPy arrays: {reasons}")
-    named = f"backend={options.backend!r}" if options.backend else "no backend"
-    raise BackendUnsupported(f"{named} computes {problem}: {reasons}")
+    named = f"backend={options.backend!r} cannot" if options.backend else "no backend can"
+    raise BackendUnsupported(f"{named} compute {problem}: {reasons}")
 
 
 def arrays_for(options: Options) -> str:
