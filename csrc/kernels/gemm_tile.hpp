@@ -30,10 +30,14 @@ void gemm_tile(Index depth, const T* a, const T* b, T* c, Index c_pitch, bool ac
 #pragma GCC unroll 4
             for (int j = 0; j < VECTORS; ++j) acc[i][j] = load(c + i * c_pitch + j * kL);
     } else {
+        // y is fetched while the tile is computed: the stores at the end would wait for memory
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-            for (int j = 0; j < VECTORS; ++j) acc[i][j] = Vec<T>{};
+            for (int j = 0; j < VECTORS; ++j) {
+                __builtin_prefetch(c + i * c_pitch + j * kL, 1);
+                acc[i][j] = Vec<T>{};
+            }
     }
 #pragma GCC unroll 2
     for (Index d = 0; d < depth; ++d) {
