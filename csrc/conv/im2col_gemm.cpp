@@ -35,12 +35,12 @@ constexpr int kThreadsPerProcessor = 4;
 // What one step of the reduction costs, in multiply-adds on vectors: packing one vector of pixels,
 // one output channel as a column (gathered from strided weights), one row. Estimates from counted
 // instructions; they only have to rank the ways of cutting.
-constexpr double kPackPixelVector = 2.0;
+constexpr double kPackPixelVector = 6.0;
 constexpr double kPackChannelLane = 1.5;
 constexpr double kPackRow = 0.3;
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
-constexpr double kWait = 0.25;
+constexpr double kWait = 0.1;
 
 // Estimated time of the slowest thread when a problem is cut into this many blocks.
 struct Cut {
