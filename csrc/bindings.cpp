@@ -4,10 +4,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
-#include "conv/conv.hpp"
+#include "conv/algorithm.hpp"
 #include "cpu.hpp"
 #include "parallel.hpp"
 #include "workspace.hpp"
@@ -44,21 +46,39 @@ View<T> view(const py::array& array, const Index (&shape)[4], const char* name) 
 }
 
 template <class T>
+View<const T> weight_view(const Problem& problem, const py::array& w) {
+    return view<const T>(w, {problem.k, problem.c / problem.groups, problem.r, problem.s}, "w");
+}
+
+template <class T>
 Operands<T> operands(const Problem& problem, const py::array& x, const py::array& w,
                      const py::object& bias, const py::array& y) {
     const Problem& d = problem;
-    Operands<T> arrays{view<const T>(x, {d.n, d.c, d.h, d.w}, "x"),
-                       view<const T>(w, {d.k, d.c / d.groups, d.r, d.s}, "w"), nullptr,
-                       view<T>(y, {d.n, d.k, d.p, d.q}, "out")};
+    Operands<T> arrays{view<const T>(x, {d.n, d.c, d.h, d.w}, "x"), weight_view<T>(problem, w),
+                       nullptr, nullptr, view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out")};
     if (!bias.is_none()) {
         const py::array values = py::cast<py::array>(bias);
-        if (!values.dtype().equal(py::dtype::of<T>()) || values.ndim() != 1 ||
-            values.shape(0) != d.k || (d.k > 1 && values.strides(0) != Index(sizeof(T)))) {
+        if (!values.dtype().equal(py::dtype::of<ResultOf<T>>()) || values.ndim() != 1 ||
+            values.shape(0) != d.k ||
+            (d.k > 1 && values.strides(0) != Index(sizeof(ResultOf<T>)))) {
             throw std::invalid_argument("bias: wrong dtype, shape or stride");
         }
-        arrays.bias = static_cast<const T*>(values.data());
+        arrays.bias = static_cast<const ResultOf<T>*>(values.data());
     }
     return arrays;
+}
+
+struct FreeMemory {
+    void operator()(void* memory) const { std::free(memory); }
+};
+using PackedMemory = std::unique_ptr<void, FreeMemory>;
+
+PackedMemory allocate_packed(Index bytes) {
+    constexpr std::size_t kLine = 64;
+    PackedMemory memory(
+        std::aligned_alloc(kLine, (std::size_t(bytes) + kLine - 1) / kLine * kLine));
+    if (!memory) throw std::bad_alloc();
+    return memory;
 }
 
 // True when a signal handler raised; the exception stays set and is thrown after the loop.
@@ -67,34 +87,85 @@ bool interrupted() {
     return PyErr_CheckSignals() != 0;
 }
 
+// Calls `body` with a value of the type that x and w hold.
+template <class Body>
+auto with_element(Element element, Body body) {
+    switch (element) {
+        case Element::kFloat64:
+            return body(double{});
+        case Element::kFloat32:
+            break;
+    }
+    return body(float{});
+}
+
 template <class T>
-void run(const Problem& problem, const py::array& x, const py::array& w, const py::object& bias,
-         const py::array& y, const Resources& resources) {
-    const Operands<T> arrays = operands<T>(problem, x, w, bias, y);
+void run(const Problem& problem, const Operands<T>& arrays, const Resources& resources) {
+    if (is_empty(problem)) return;
     Status status;
     {
         py::gil_scoped_release no_gil;
-        status = run_conv2d<T>(problem, arrays, resources, interrupted);
+        status = choose<T>(problem, resources.fast).run(problem, arrays, resources, interrupted);
     }
     if (status == Status::kInterrupted) throw py::error_already_set();
     if (status == Status::kNoMemory) throw std::bad_alloc();
 }
 
 void conv2d(const Problem& problem, const py::array& x, const py::array& w, const py::object& bias,
-            const py::array& y, int threads, Index thread_bytes) {
-    const Resources resources{threads, thread_bytes};
-    if (problem.double_precision) {
-        run<double>(problem, x, w, bias, y, resources);
-    } else {
-        run<float>(problem, x, w, bias, y, resources);
-    }
+            const py::array& y, const Resources& resources) {
+    with_element(problem.element, [&](auto zero) {
+        run(problem, operands<decltype(zero)>(problem, x, w, bias, y), resources);
+    });
 }
 
-py::tuple algorithm(const Problem& problem, int threads, Index thread_bytes) {
-    const Resources resources{threads, thread_bytes};
-    const Plan plan = problem.double_precision ? plan_conv2d<double>(problem, resources)
-                                               : plan_conv2d<float>(problem, resources);
-    return py::make_tuple(plan.algorithm, plan.scratch_bytes);
+// A convolution whose weights are packed once; see fastconv/plan.py. Nothing changes after
+// construction, so any number of threads may run it at once.
+class PackedConvolution {
+  public:
+    PackedConvolution(const Problem& problem, const py::array& w, const py::object& bias,
+                      const Resources& resources)
+        : problem_(problem), resources_(resources), w_(w), bias_(bias) {
+        problem_.n = 1;
+        if (is_empty(problem_)) return;
+        with_element(problem_.element, [&](auto zero) {
+            using T = decltype(zero);
+            const Algorithm<T>& algorithm = choose<T>(problem_, resources_.fast);
+            const View<const T> weights = weight_view<T>(problem_, w);
+            packed_bytes_ = algorithm.packed_bytes(problem_);
+            if (packed_bytes_ == 0) return;
+            packed_ = allocate_packed(packed_bytes_);
+            py::gil_scoped_release no_gil;
+            algorithm.pack(problem_, weights, packed_.get());
+        });
+    }
+
+    void run(const py::array& x, const py::array& y) const {
+        Problem problem = problem_;
+        problem.n = x.ndim() > 0 ? x.shape(0) : 0;
+        with_element(problem.element, [&](auto zero) {
+            auto arrays = operands<decltype(zero)>(problem, x, w_, bias_, y);
+            arrays.packed = packed_.get();
+            ::run(problem, arrays, resources_);
+        });
+    }
+
+    Index packed_bytes() const { return packed_bytes_; }
+
+  private:
+    Problem problem_;
+    Resources resources_;
+    py::array w_;
+    py::object bias_;
+    PackedMemory packed_;
+    Index packed_bytes_ = 0;
+};
+
+py::tuple algorithm(const Problem& problem, const Resources& resources, bool packed) {
+    return with_element(problem.element, [&](auto zero) {
+        const auto& chosen = choose<decltype(zero)>(problem, resources.fast);
+        const Footprint footprint = chosen.footprint(problem, resources, packed);
+        return py::make_tuple(chosen.name, footprint.scratch_bytes, footprint.threads);
+    });
 }
 
 double measure_peak(int threads, bool double_precision, double seconds) {
@@ -141,7 +212,7 @@ PYBIND11_MODULE(_native, module) {
         .def(py::init([](Index n, Index c, Index h, Index w, Index k, Index r, Index s, Index p,
                          Index q, Index groups, Index stride_h, Index stride_w, Index dilation_h,
                          Index dilation_w, Index pad_top, Index pad_left, int pad_mode,
-                         int activation, bool channels_last, bool double_precision) {
+                         int activation, int element, bool channels_last) {
                  return Problem{n,
                                 c,
                                 h,
@@ -160,18 +231,28 @@ PYBIND11_MODULE(_native, module) {
                                 pad_left,
                                 PadMode(pad_mode),
                                 Activation(activation),
-                                channels_last,
-                                double_precision};
+                                Element(element),
+                                channels_last};
              }),
              py::kw_only(), py::arg("n"), py::arg("c"), py::arg("h"), py::arg("w"), py::arg("k"),
              py::arg("r"), py::arg("s"), py::arg("p"), py::arg("q"), py::arg("groups"),
              py::arg("stride_h"), py::arg("stride_w"), py::arg("dilation_h"), py::arg("dilation_w"),
              py::arg("pad_top"), py::arg("pad_left"), py::arg("pad_mode"), py::arg("activation"),
-             py::arg("channels_last"), py::arg("double_precision"));
+             py::arg("element"), py::arg("channels_last"));
+    py::class_<Resources>(module, "Resources")
+        .def(py::init([](int threads, Index thread_bytes, bool fast) {
+                 return Resources{threads, thread_bytes, fast};
+             }),
+             py::kw_only(), py::arg("threads"), py::arg("thread_bytes"), py::arg("fast"));
+    py::class_<PackedConvolution>(module, "PackedConvolution")
+        .def(py::init<const Problem&, const py::array&, const py::object&, const Resources&>(),
+             py::arg("problem"), py::arg("w"), py::arg("bias"), py::arg("resources"))
+        .def("run", &PackedConvolution::run, py::arg("x"), py::arg("out"))
+        .def_property_readonly("packed_bytes", &PackedConvolution::packed_bytes);
     module.def("conv2d", &conv2d, py::arg("problem"), py::arg("x"), py::arg("w"), py::arg("bias"),
-               py::arg("out"), py::arg("threads"), py::arg("thread_bytes"));
-    module.def("algorithm", &algorithm, py::arg("problem"), py::arg("threads"),
-               py::arg("thread_bytes"));
+               py::arg("out"), py::arg("resources"));
+    module.def("algorithm", &algorithm, py::arg("problem"), py::arg("resources"),
+               py::arg("packed"));
     module.def("isa", [] { return active_kernels().isa; });
     module.def("build_facts", &build_facts);
     module.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("double_precision"),

@@ -23,6 +23,9 @@ enum class Activation : int {
     kHardswish,
 };
 
+// What x and w hold; y and bias hold ResultOf<T>.
+enum class Element : int { kFloat32, kFloat64 };
+
 // Dimensions: n images, c channels, h x w input, k output channels, r x s kernel, p x q output.
 struct Problem {
     Index n, c, h, w;
@@ -34,8 +37,8 @@ struct Problem {
     Index pad_top, pad_left;
     PadMode pad_mode;
     Activation activation;
-    bool channels_last;     // the caller's layout
-    bool double_precision;  // float64, otherwise float32
+    Element element;
+    bool channels_last;  // the caller's layout
 };
 
 // Logical axes N, C, H, W of x, K, C/groups, R, S of w, N, K, P, Q of y; strides in elements.
@@ -45,12 +48,21 @@ struct View {
     Index stride[4];
 };
 
+// Type of y, bias and the activation for operands of type T.
+template <class T>
+struct Result {
+    using type = T;
+};
+template <class T>
+using ResultOf = typename Result<T>::type;
+
 template <class T>
 struct Operands {
     View<const T> x;
     View<const T> w;
-    const T* bias;  // contiguous (K,), or null
-    View<T> y;
+    const void* packed;       // the algorithm's own form of w, or null: then w is read
+    const ResultOf<T>* bias;  // contiguous (K,), or null
+    View<ResultOf<T>> y;
 };
 
 enum class Status { kOk, kNoMemory, kInterrupted };

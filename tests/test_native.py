@@ -133,7 +133,8 @@ def test_the_binding_refuses_what_would_read_foreign_memory() -> None:
     x, w, out = normal(1, 2, 8, 8), normal(3, 2, 3, 3), np.empty((1, 3, 6, 6), "float32")
     bias = normal(3)
     description = _description(ConvProblem.describe(x.shape, w.shape, bias_shape=(3,)))
-    native.conv2d(description, x, w, bias, out, 1, 1 << 20)
+    resources = native.Resources(threads=1, thread_bytes=1 << 20, fast=False)
+    native.conv2d(description, x, w, bias, out, resources)
     wrong = [
         (x[:, :, :7], w, bias, out),
         (x, w[:2], bias, out),
@@ -146,10 +147,10 @@ def test_the_binding_refuses_what_would_read_foreign_memory() -> None:
     ]
     for arrays in wrong:
         with pytest.raises(ValueError, match="wrong"):
-            native.conv2d(description, *arrays, 1, 1 << 20)
+            native.conv2d(description, *arrays, resources)
     out.flags.writeable = False
     with pytest.raises(ValueError, match="writeable"):
-        native.conv2d(description, x, w, bias, out, 1, 1 << 20)
+        native.conv2d(description, x, w, bias, out, resources)
 
 
 def test_the_interpreter_runs_on_while_a_convolution_does() -> None:

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "conv/conv.hpp"
+#include "conv/algorithm.hpp"
 #include "cpu.hpp"
 #include "workspace.hpp"
 
@@ -149,19 +149,28 @@ Index thread_elements(const Blocking& blocking) {
     return ceil_div(kernels_for<T>().im2col_gemm_scratch(blocking), line) * line;
 }
 
-}  // namespace
-
-template <class T>
-Plan plan_im2col_gemm(const Problem& problem, const Resources& resources) {
-    const int threads = useful_threads(problem, resources.threads);
-    const Blocking blocking = make_blocking<T>(problem, threads, resources.thread_bytes);
-    const int used = int(std::min<Index>(threads, std::max<Index>(1, blocking.tasks)));
-    return {"im2col_gemm", used * thread_elements<T>(blocking) * Index(sizeof(T)), used};
+bool takes(const Problem&, bool) {
+    return true;
 }
 
 template <class T>
-Status run_im2col_gemm(const Problem& problem, const Operands<T>& arrays,
-                       const Resources& resources, const Interrupt& interrupt) {
+Footprint footprint(const Problem& problem, const Resources& resources, bool) {
+    const int threads = useful_threads(problem, resources.threads);
+    const Blocking blocking = make_blocking<T>(problem, threads, resources.thread_bytes);
+    const int used = int(std::min<Index>(threads, std::max<Index>(1, blocking.tasks)));
+    return {used * thread_elements<T>(blocking) * Index(sizeof(T)), used};
+}
+
+Index packed_bytes(const Problem&) {
+    return 0;
+}
+
+template <class T>
+void pack(const Problem&, const View<const T>&, void*) {}
+
+template <class T>
+Status run(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
+           const Interrupt& interrupt) {
     const int threads = useful_threads(problem, resources.threads);
     GemmJob<T> job{problem, arrays, make_blocking<T>(problem, threads, resources.thread_bytes)};
     join_rows(job.problem, job.arrays);
@@ -177,11 +186,16 @@ Status run_im2col_gemm(const Problem& problem, const Operands<T>& arrays,
     return completed ? Status::kOk : Status::kInterrupted;
 }
 
-template Plan plan_im2col_gemm<float>(const Problem&, const Resources&);
-template Plan plan_im2col_gemm<double>(const Problem&, const Resources&);
-template Status run_im2col_gemm<float>(const Problem&, const Operands<float>&, const Resources&,
-                                       const Interrupt&);
-template Status run_im2col_gemm<double>(const Problem&, const Operands<double>&, const Resources&,
-                                        const Interrupt&);
+}  // namespace
+
+template <class T>
+const Algorithm<T>& im2col_gemm() {
+    static const Algorithm<T> algorithm{"im2col_gemm", takes,   footprint<T>,
+                                        packed_bytes,  pack<T>, run<T>};
+    return algorithm;
+}
+
+template const Algorithm<float>& im2col_gemm<float>();
+template const Algorithm<double>& im2col_gemm<double>();
 
 }  // namespace fastconv

@@ -1,6 +1,8 @@
 // The SIMD type: a compiler vector extension of the width this translation unit is compiled for.
 #pragma once
 
+#include "problem.hpp"
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -68,6 +70,12 @@ inline Vec<float> masked_load(const float* p, Mask<float> mask) {
 inline Vec<double> masked_load(const double* p, Mask<double> mask) {
     return (Vec<double>)_mm512_maskz_loadu_pd((__mmask8)mask, p);
 }
+inline void masked_store(float* p, Vec<float> v, Mask<float> mask) {
+    _mm512_mask_storeu_ps(p, (__mmask16)mask, (__m512)v);
+}
+inline void masked_store(double* p, Vec<double> v, Mask<double> mask) {
+    _mm512_mask_storeu_pd(p, (__mmask8)mask, (__m512d)v);
+}
 #elif defined(__AVX2__)
 constexpr bool kHasMaskedLoad = true;
 template <class T>
@@ -75,15 +83,21 @@ using Mask = IntVec<T>;
 
 template <class T>
 inline Mask<T> lane_mask(int begin, int end) {
-    Mask<T> mask;
-    for (int i = 0; i < kLanes<T>; ++i) mask[i] = i >= begin && i < end ? -1 : 0;
-    return mask;
+    Mask<T> lane;
+    for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+    return (lane >= begin) & (lane < end);
 }
 inline Vec<float> masked_load(const float* p, Mask<float> mask) {
     return (Vec<float>)_mm256_maskload_ps(p, (__m256i)mask);
 }
 inline Vec<double> masked_load(const double* p, Mask<double> mask) {
     return (Vec<double>)_mm256_maskload_pd(p, (__m256i)mask);
+}
+inline void masked_store(float* p, Vec<float> v, Mask<float> mask) {
+    _mm256_maskstore_ps(p, (__m256i)mask, (__m256)v);
+}
+inline void masked_store(double* p, Vec<double> v, Mask<double> mask) {
+    _mm256_maskstore_pd(p, (__m256i)mask, (__m256d)v);
 }
 #else
 constexpr bool kHasMaskedLoad = false;
@@ -99,6 +113,26 @@ inline Vec<T> masked_load(const T*, Mask<T>) {
     return Vec<T>{};
 }
 #endif
+
+// The first `count` lanes, 0 <= count <= lanes; memory beyond them is not touched.
+template <class T>
+inline Vec<T> load_first(const T* p, Index count) {
+    if (count == kLanes<T>) return load(p);
+    if constexpr (kHasMaskedLoad) return masked_load(p, lane_mask<T>(0, int(count)));
+    Vec<T> v{};
+    for (Index lane = 0; lane < count; ++lane) v[lane] = p[lane];
+    return v;
+}
+template <class T>
+inline void store_first(T* p, Vec<T> v, Index count) {
+    if (count == kLanes<T>) {
+        store(p, v);
+    } else if constexpr (kHasMaskedLoad) {
+        masked_store(p, v, lane_mask<T>(0, int(count)));
+    } else {
+        for (Index lane = 0; lane < count; ++lane) p[lane] = v[lane];
+    }
+}
 
 template <class T>
 inline Vec<T> bitwise_or(Vec<T> a, Vec<T> b) {

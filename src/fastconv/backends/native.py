@@ -12,6 +12,9 @@ from ..options import Options
 from ..problem import ConvProblem
 from . import Algorithm
 
+#: Operand dtypes, in the order of the extension's `Element`.
+ELEMENTS = ("float32", "float64")
+
 _native: Any = None
 _missing: str | None = None
 try:
@@ -45,14 +48,14 @@ def build_facts() -> dict[str, Any]:
 
 def supports(problem: ConvProblem, options: Options) -> str | None:
     """Return None for float32 and float64, otherwise the reason."""
-    if problem.dtype not in ("float32", "float64"):
-        return f"computes float32 and float64, not {problem.dtype}"
+    if problem.dtype not in ELEMENTS:
+        return f"computes {' and '.join(ELEMENTS)}, not {problem.dtype}"
     return None
 
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     """Name the algorithm the extension's ladder takes, and its scratch memory."""
-    name, scratch = _native.algorithm(_description(problem), options.threads, options.workspace)
+    name, scratch, _ = _native.algorithm(_description(problem), resources(options), False)
     return Algorithm(name, scratch)
 
 
@@ -68,13 +71,23 @@ def _description(problem: ConvProblem) -> Any:
         pad_mode=PAD_MODES.index(problem.pad_mode),
         activation=activations.code(problem.activation),
         channels_last=problem.layout == "NHWC" and problem.rank != 2,
-        double_precision=problem.dtype == "float64",
+        element=ELEMENTS.index(problem.dtype),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _resources(threads: int, workspace: int, precision: str) -> Any:
+    return _native.Resources(threads=threads, thread_bytes=workspace, fast=precision == "fast")
+
+
+def resources(options: Options) -> Any:
+    """Mirror the options into the extension's plain struct."""
+    return _resources(options.threads, options.workspace, options.precision)
 
 
 def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:
     """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
-    _native.conv2d(_description(problem), x, w, bias, out, options.threads, options.workspace)
+    _native.conv2d(_description(problem), x, w, bias, out, resources(options))
 
 
 def measure_peak(threads: int, double_precision: bool, seconds: float) -> float:

@@ -1,0 +1,47 @@
+// What an algorithm is: the functions the ladder (conv.hpp) chooses among.
+#pragma once
+
+#include "parallel.hpp"
+#include "problem.hpp"
+
+namespace fastconv {
+
+struct Resources {
+    int threads;         // most threads to use
+    Index thread_bytes;  // most scratch for each
+    bool fast;  // precision="fast": rounding errors beyond those of a plain sum are allowed
+};
+
+struct Footprint {
+    Index scratch_bytes;  // of all threads together
+    int threads;
+};
+
+template <class T>
+struct Algorithm {
+    const char* name;
+    // Whether it should compute a problem. Never a function of n, of strides in memory or of the
+    // number of threads: results would change with them.
+    bool (*takes)(const Problem& problem, bool fast);
+    Footprint (*footprint)(const Problem& problem, const Resources& resources, bool packed);
+    // Bytes of the packed form of all weights; 0 where w is read in place. It depends on neither
+    // n nor the image's size, so that a plan serves any batch.
+    Index (*packed_bytes)(const Problem& problem);
+    void (*pack)(const Problem& problem, const View<const T>& w, void* packed);
+    Status (*run)(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
+                  const Interrupt& interrupt);
+};
+
+// One algorithm a file, instantiated there for the types it computes.
+template <class T>
+const Algorithm<T>& im2col_gemm();
+
+// The ladder: the first algorithm that takes the problem. `problem` is not empty.
+template <class T>
+const Algorithm<T>& choose(const Problem& problem, bool fast);
+
+inline bool is_empty(const Problem& problem) {
+    return problem.n == 0 || problem.k == 0;
+}
+
+}  // namespace fastconv

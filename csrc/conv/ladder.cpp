@@ -1,0 +1,20 @@
+// The ladder: which algorithm computes a problem, specific to general.
+#include "conv/algorithm.hpp"
+
+namespace fastconv {
+
+template <class T>
+const Algorithm<T>& choose(const Problem& problem, bool fast) {
+    static const Algorithm<T>* const ladder[] = {
+        &im2col_gemm<T>(),  // takes every problem
+    };
+    for (const Algorithm<T>* algorithm : ladder) {
+        if (algorithm->takes(problem, fast)) return *algorithm;
+    }
+    return im2col_gemm<T>();
+}
+
+template const Algorithm<float>& choose<float>(const Problem&, bool);
+template const Algorithm<double>& choose<double>(const Problem&, bool);
+
+}  // namespace fastconv
