@@ -8,60 +8,6 @@ namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
-// Depth steps per pass over y, and the row pitch of the packed A panel. The pitch is a constant so
-// that every row is a fixed displacement from one pointer, and no multiple of 4 KiB so that the
-// rows do not fall into the same cache sets.
-template <class T>
-constexpr int kMaxDepthBlock = 1024 / int(sizeof(T));
-template <class T>
-constexpr int kPanelPitch = kMaxDepthBlock<T> + 64 / int(sizeof(T));
-
-// Adds A[ROWS, depth] * B[depth, VECTORS * lanes] to c (or overwrites it): every element of the
-// tile is one chain of multiply-adds in the order of depth, whatever ROWS and VECTORS are, which
-// is what makes results independent of where tiles begin.
-template <class T, int ROWS, int VECTORS, int PANEL>
-void gemm_tile(Index depth, const T* a, const T* b, T* c, Index c_pitch, bool accumulate) {
-    constexpr int kL = kLanes<T>;
-    static_assert(VECTORS * kL <= PANEL, "a tile is no wider than the packed panel");
-    Vec<T> acc[ROWS][VECTORS];
-    if (accumulate) {
-#pragma GCC unroll 16
-        for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-            for (int j = 0; j < VECTORS; ++j) acc[i][j] = load(c + i * c_pitch + j * kL);
-    } else {
-        // y is fetched while the tile is computed: the stores at the end would wait for memory
-#pragma GCC unroll 16
-        for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-            for (int j = 0; j < VECTORS; ++j) {
-                __builtin_prefetch(c + i * c_pitch + j * kL, 1);
-                acc[i][j] = Vec<T>{};
-            }
-    }
-#pragma GCC unroll 2
-    for (Index d = 0; d < depth; ++d) {
-        Vec<T> col[VECTORS];
-#pragma GCC unroll 4
-        for (int j = 0; j < VECTORS; ++j) col[j] = load(b + j * kL);
-#pragma GCC unroll 16
-        for (int i = 0; i < ROWS; ++i) {
-            const Vec<T> row = splat(a[i * kPanelPitch<T>]);
-#pragma GCC unroll 4
-            for (int j = 0; j < VECTORS; ++j) acc[i][j] += row * col[j];
-        }
-        a += 1;
-        b += PANEL;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; ++i)
-#pragma GCC unroll 4
-        for (int j = 0; j < VECTORS; ++j) store(c + i * c_pitch + j * kL, acc[i][j]);
-}
-
-template <class T>
-using TileFunction = void (*)(Index, const T*, const T*, T*, Index, bool);
-
 // Tile shapes of this instruction set: registers hold ROWS * VECTORS accumulators, VECTORS columns
 // and one broadcast row.
 #if defined(__AVX512F__)
@@ -81,6 +27,114 @@ static_assert(kRows * kVectors + kVectors + 2 <= 16, "16 registers, one for the 
 template <class T>
 constexpr int kCols = kVectors * kLanes<T>;
 
+// Steps of the reduction per pass over y.
+template <class T>
+constexpr int kMaxDepthBlock = 2048 / int(sizeof(T));
+
+// Packed rows lie either step by step (the rows of one step are consecutive) or row by row. That
+// pitch is no multiple of 4 KiB, so that the rows do not fall into the same cache sets.
+template <class T>
+constexpr int kRowVectors = (kRows + kLanes<T> - 1) / kLanes<T>;
+template <class T>
+constexpr int kStepPitch = kRowVectors<T> * kLanes<T>;
+template <class T>
+constexpr int kRowPitch = kMaxDepthBlock<T> + 64 / int(sizeof(T));
+
+// Offsets of evenly spaced steps, for packed operands.
+template <class T, int PITCH>
+struct EvenSteps {
+    Index offset[kMaxDepthBlock<T>];
+    constexpr EvenSteps() : offset{} {
+        for (int i = 0; i < kMaxDepthBlock<T>; ++i) offset[i] = Index(i) * PITCH;
+    }
+};
+template <class T, int PITCH>
+constexpr EvenSteps<T, PITCH> kEvenSteps{};
+
+// Where one operand is: step d of the reduction begins at data[offset[d]].
+template <class T>
+struct Operand {
+    const T* data;
+    const Index* offset;
+};
+
+// Row I of a tile is at base + I * pitch. Odd multiples are kept in registers and the hardware
+// scales by 2 and 4, so that no address is computed in the loop but the base of its second half.
+struct RowPitches {
+    Index one, three, five;
+};
+constexpr int kHalfRows = 7;
+
+template <int I, class T>
+inline const T* row_address(const T* base, const T* second_half, const RowPitches& pitch) {
+    static_assert(kRows <= 2 * kHalfRows, "two halves");
+    const T* from = I < kHalfRows ? base : second_half;
+    constexpr int kI = I % kHalfRows;
+    if constexpr (kI == 0) return from;
+    if constexpr (kI == 1) return from + pitch.one;
+    if constexpr (kI == 2) return from + 2 * pitch.one;
+    if constexpr (kI == 3) return from + pitch.three;
+    if constexpr (kI == 4) return from + 4 * pitch.one;
+    if constexpr (kI == 5) return from + pitch.five;
+    return from + 2 * pitch.three;
+}
+
+template <int I, class T, int ROWS, int VECTORS>
+inline void rank_one_update(Vec<T> (&acc)[ROWS][VECTORS], const Vec<T> (&col)[VECTORS],
+                            const T* base, const T* second_half, const RowPitches& pitch) {
+    const Vec<T> row = splat(*row_address<I>(base, second_half, pitch));
+#pragma GCC unroll 4
+    for (int j = 0; j < VECTORS; ++j) acc[I][j] += row * col[j];
+    if constexpr (I + 1 < ROWS) {
+        rank_one_update<I + 1>(acc, col, base, second_half, pitch);
+    }
+}
+
+// Adds A[ROWS, depth] * B[depth, VECTORS * lanes] to c (or overwrites it). Row i of A's step d is
+// at a.data[a.offset[d] + i * row_pitch]. Every element of the tile is one chain of multiply-adds
+// in the order of depth, whatever ROWS and VECTORS are and wherever the operands lie, which is what
+// makes results independent of where tiles begin.
+template <class T, int ROWS, int VECTORS>
+void gemm_tile(Index depth, Operand<T> a, Index row_pitch, Operand<T> b, T* c, Index c_pitch,
+               bool accumulate) {
+    constexpr int kL = kLanes<T>;
+    Vec<T> acc[ROWS][VECTORS];
+    if (accumulate) {
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+            for (int j = 0; j < VECTORS; ++j) acc[i][j] = load(c + i * c_pitch + j * kL);
+    } else {
+        // y is fetched while the tile is computed: the stores at the end would wait for memory
+#pragma GCC unroll 16
+        for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+            for (int j = 0; j < VECTORS; ++j) {
+                __builtin_prefetch(c + i * c_pitch + j * kL, 1);
+                acc[i][j] = Vec<T>{};
+            }
+    }
+    RowPitches pitch{row_pitch, 3 * row_pitch, 5 * row_pitch};
+    Index half = kHalfRows * row_pitch;
+    // values whose origin the compiler forgets: it would compute them anew in the loop
+    asm("" : "+r"(pitch.three), "+r"(pitch.five), "+r"(half));
+    for (Index d = 0; d < depth; ++d) {
+        const T* columns = b.data + b.offset[d];
+        const T* rows = a.data + a.offset[d];
+        Vec<T> col[VECTORS];
+#pragma GCC unroll 4
+        for (int j = 0; j < VECTORS; ++j) col[j] = load(columns + j * kL);
+        rank_one_update<0, T>(acc, col, rows, rows + half, pitch);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < VECTORS; ++j) store(c + i * c_pitch + j * kL, acc[i][j]);
+}
+
+template <class T>
+using TileFunction = void (*)(Index, Operand<T>, Index, Operand<T>, T*, Index, bool);
+
 // The tile functions, by number of vectors and rows (both counted from one).
 template <class T>
 struct TileTable {
@@ -88,7 +142,7 @@ struct TileTable {
 
     template <int V, int R>
     constexpr void fill() {
-        by_shape[V - 1][R - 1] = gemm_tile<T, R, V, kCols<T>>;
+        by_shape[V - 1][R - 1] = gemm_tile<T, R, V>;
         if constexpr (R > 1) {
             fill<V, R - 1>();
         } else if constexpr (V > 1) {

@@ -1,53 +1,42 @@
 // One task of the im2col GEMM: a block of rows times a block of columns, the whole reduction.
+//
+// Either side of the product is read where it lies if the micro-kernel can walk it there, and
+// packed otherwise: pixels whose taps all lie inside of the image need no copy, weights of a plan
+// are packed before.
 #pragma once
 
-#include "kernels/finish.hpp"
 #include "kernels/gemm_tile.hpp"
+#include "kernels/output.hpp"
 #include "kernels/pack.hpp"
 
 namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
-// Where y's elements are. Tiles are written in place where y is dense enough (`direct`), and
-// through a buffer otherwise.
-template <class T>
-struct Output {
-    T* data;
-    Index row_pitch;
-    bool direct;
-    bool pixel_rows;
-    Index stride_k, stride_p, stride_q, width;
-
-    Index pixel(Index i) const { return i / width * stride_p + i % width * stride_q; }
-    T* at(Index row, Index col) const {
-        return pixel_rows ? data + pixel(row) + col * stride_k : data + row * stride_k + pixel(col);
-    }
-};
-
-template <class T>
-Output<T> make_output(const Problem& problem, const View<T>& y, bool pixel_rows) {
-    const Index k = y.stride[1], p = y.stride[2], q = y.stride[3];
-    const bool pixels_even = problem.p == 1 || p == problem.q * q;
-    const bool direct = pixels_even && (pixel_rows ? k == 1 : q == 1);
-    return {y.data, pixel_rows ? q : k, direct, pixel_rows, k, p, q, problem.q};
-}
-
 // One task's coordinates and the arrays of its image and group.
 template <class T>
 struct Task {
+    const Blocking& blocking;
     Slice<T> slice;
     Output<T> out;
-    const T* bias;  // of this group, or null
+    const T* bias;    // of this group, or null
+    const T* packed;  // weights of this group, or null
     Index row0, rows, col0, cols;
 };
+
+// Elements of one group's packed weights.
+template <class T>
+Index packed_group_elements(const Blocking& b) {
+    return b.channel_lanes ? ceil_div(b.cols, Index(kCols<T>)) * kCols<T> * b.depth
+                           : ceil_div(b.rows, b.row_tile) * kStepPitch<T> * b.depth;
+}
 
 template <class T>
 Task<T> make_task(const GemmJob<T>& job, Index index) {
     const Problem& problem = job.problem;
     const Blocking& blocking = job.blocking;
     const Operands<T>& arrays = job.arrays;
-    // Row blocks change fastest: neighbouring tasks share columns, which are packed.
+    // Row blocks change fastest: neighbouring tasks share columns.
     const Index row_block = index % blocking.row_blocks;
     index /= blocking.row_blocks;
     const Index col_block = index % blocking.col_blocks;
@@ -60,137 +49,258 @@ Task<T> make_task(const GemmJob<T>& job, Index index) {
     View<T> y = arrays.y;
     y.data += image * y.stride[0] + group * outputs * y.stride[1];
     const Index row0 = row_block * blocking.row_block, col0 = col_block * blocking.col_block;
-    return {{problem, channels, x, w},
-            make_output(problem, y, blocking.pixel_rows),
+    const T* packed = static_cast<const T*>(arrays.packed);
+    return {blocking,
+            {problem, channels, x, w},
+            make_output(problem, y, blocking.channel_lanes),
             arrays.bias ? arrays.bias + group * outputs : nullptr,
+            packed ? packed + group * packed_group_elements<T>(blocking) : nullptr,
             row0,
             least(blocking.row_block, blocking.rows - row0),
             col0,
             least(blocking.col_block, blocking.cols - col0)};
 }
 
+// Scratch of one thread.
 template <class T>
-void pack_columns(T* packed, const Task<T>& task, Index depth0, Index depth) {
-    constexpr int kC = kCols<T>;
-    for (Index col = 0; col < task.cols; col += kC) {
-        const Index count = least(kC, task.cols - col);
-        T* panel = packed + col * depth;
-        if (task.out.pixel_rows) {
-            pack_kernel_panel(panel, task.slice, task.col0 + col, count, depth0, depth);
-        } else {
-            pack_pixel_panel(panel, task.slice, task.col0 + col, count, depth0, depth);
-        }
-    }
-}
+struct Scratch {
+    T* rows;                // one packed row panel
+    T* cols;                // packed column panels of a block, null where none are needed
+    T* sums;                // unfinished tiles of a block, where y cannot hold them
+    Index* x_offset;        // steps of the current depth block in x
+    Index* w_offset;        // and in w
+    const T** col_operand;  // where each column panel of the block lies
+    bool* col_direct;
+};
 
 template <class T>
-void pack_rows(T* panel, const Task<T>& task, Index row, Index rows, Index depth0, Index depth) {
-    if (task.out.pixel_rows) {
-        pack_pixel_rows(panel, task.slice, row, rows, depth0, depth);
-    } else {
-        pack_kernel_rows(panel, task.slice, row, rows, depth0, depth);
-    }
-}
-
-// Bias and activation of a finished tile at `y`, in place or in the buffer.
-template <class T>
-void finish_tile(const Task<T>& task, T* y, Index pitch, Index row, Index rows, Index col,
-                 Index cols) {
-    const bool pixel_rows = task.out.pixel_rows;
-    for (Index i = 0; i < rows; ++i) {
-        const T* bias = task.bias ? task.bias + (pixel_rows ? col : row + i) : nullptr;
-        finish_row(y + i * pitch, cols, bias, pixel_rows ? 1 : 0, task.slice.problem.activation);
-    }
-}
+struct ScratchSizes {
+    Index rows, cols, sums, steps, panels;  // elements
+};
 
 template <class T>
-void load_tile(T* buffer, const Output<T>& out, Index row, Index rows, Index col, Index cols) {
-    for (Index i = 0; i < rows; ++i, buffer += kCols<T>) {
-        if (out.direct) {
-            copy_run(buffer, out.data + (row + i) * out.row_pitch + col, cols);
-        } else {
-            for (Index j = 0; j < cols; ++j) buffer[j] = *out.at(row + i, col + j);
-        }
-    }
+ScratchSizes<T> scratch_sizes(const Blocking& b) {
+    const Index row_panel = most(Index(kRows) * kRowPitch<T>, b.depth_block * kStepPitch<T>);
+    const Index panels = ceil_div(least(b.col_block, b.cols), Index(kCols<T>));
+    const Index tiles = ceil_div(least(b.row_block, b.rows), b.row_tile) * panels;
+    return {row_panel, b.channel_lanes && b.packed ? 0 : panels * kCols<T> * b.depth_block,
+            b.sums_in_scratch ? tiles * kRows * kCols<T> : 0, b.depth_block, panels};
 }
 
-template <class T>
-void store_tile(const T* buffer, const Output<T>& out, Index row, Index rows, Index col,
-                Index cols) {
-    for (Index i = 0; i < rows; ++i, buffer += kCols<T>) {
-        if (out.direct) {
-            copy_run(out.data + (row + i) * out.row_pitch + col, buffer, cols);
-        } else {
-            for (Index j = 0; j < cols; ++j) *out.at(row + i, col + j) = buffer[j];
-        }
-    }
-}
-
-// Rows [row, row + rows) times all columns of the task, for one depth block.
-template <class T>
-void multiply_row_panel(const Task<T>& task, const T* packed_rows, const T* packed_cols, Index row,
-                        Index rows, Index depth, bool first, bool last) {
-    static constexpr TileTable<T> tiles;
-    constexpr int kC = kCols<T>, kL = kLanes<T>;
-    const bool finish = last && (task.bias || task.slice.problem.activation != Activation::kNone);
-    for (Index col = 0; col < task.cols; col += kC) {
-        const Index cols = least(kC, task.cols - col);
-        const Index vectors = ceil_div(cols, kL);
-        const TileFunction<T> function = tiles.by_shape[vectors - 1][rows - 1];
-        const T* b = packed_cols + col * depth;
-        const Index y_col = task.col0 + col;
-        if (task.out.direct && cols == vectors * kL) {
-            T* y = task.out.data + row * task.out.row_pitch + y_col;
-            function(depth, packed_rows, b, y, task.out.row_pitch, !first);
-            if (finish) finish_tile(task, y, task.out.row_pitch, row, rows, y_col, cols);
-            continue;
-        }
-        // Through a buffer: for strided y, and for last columns narrower than a vector.
-        alignas(64) T buffer[kRows * kC] = {};
-        if (!first) load_tile(buffer, task.out, row, rows, y_col, cols);
-        function(depth, packed_rows, b, buffer, kC, !first);
-        if (finish) finish_tile(task, buffer, Index(kC), row, rows, y_col, cols);
-        store_tile(buffer, task.out, row, rows, y_col, cols);
-    }
-}
-
-inline Index padded_cols(Index cols, Index tile) {
-    return ceil_div(cols, tile) * tile;
+inline Index whole_lines(Index bytes) {
+    return ceil_div(bytes, 64) * 64;
 }
 
 template <class T>
 Index im2col_gemm_scratch(const Blocking& blocking) {
-    const Index cols = padded_cols(least(blocking.col_block, blocking.cols), kCols<T>);
-    const Index depth = least(blocking.depth_chunk * blocking.depth_block, blocking.depth);
-    return kRows * kPanelPitch<T> + cols * depth;
+    const ScratchSizes<T> size = scratch_sizes<T>(blocking);
+    return whole_lines((size.rows + size.cols + size.sums) * Index(sizeof(T))) +
+           whole_lines((2 * size.steps + 2 * size.panels) * Index(sizeof(Index)));
 }
 
 template <class T>
-void im2col_gemm_task(const GemmJob<T>& job, Index index, T* scratch) {
-    const Blocking& blocking = job.blocking;
-    const Task<T> task = make_task(job, index);
-    T* packed_rows = scratch;
-    T* packed_cols = scratch + kRows * kPanelPitch<T>;
-    const Index cols = padded_cols(task.cols, kCols<T>);
-    // Rows are spread evenly over the panels: 64 rows are 13+13+13+13+12, not 14+14+14+14+8.
-    const Index panels = ceil_div(task.rows, Index(kRows));
-    for (Index chunk = 0; chunk < blocking.depth_blocks; chunk += blocking.depth_chunk) {
-        const Index chunk_end = least(chunk + blocking.depth_chunk, blocking.depth_blocks);
-        const Index chunk0 = chunk * blocking.depth_block;
-        for (Index block = chunk; block < chunk_end; ++block) {
-            const Index depth0 = block * blocking.depth_block;
-            const Index depth = least(blocking.depth_block, blocking.depth - depth0);
-            pack_columns(packed_cols + (depth0 - chunk0) * cols, task, depth0, depth);
+Scratch<T> make_scratch(const Blocking& blocking, void* memory) {
+    const ScratchSizes<T> size = scratch_sizes<T>(blocking);
+    T* rows = static_cast<T*>(memory);
+    char* rest = static_cast<char*>(memory) +
+                 whole_lines((size.rows + size.cols + size.sums) * Index(sizeof(T)));
+    Index* steps = reinterpret_cast<Index*>(rest);
+    const T** operands = reinterpret_cast<const T**>(steps + 2 * size.steps);
+    return {rows,
+            rows + size.rows,
+            rows + size.rows + size.cols,
+            steps,
+            steps + size.steps,
+            operands,
+            reinterpret_cast<bool*>(operands + size.panels)};
+}
+
+// A stretch of the reduction.
+struct Depth {
+    Index first, count;
+    bool dense_weights;  // its steps are consecutive in w
+    bool opens, closes;  // the reduction begins, ends here
+};
+
+template <class T>
+Depth begin_depth(const Task<T>& task, const Scratch<T>& scratch, Index block) {
+    const Blocking& b = task.blocking;
+    const Problem& problem = task.slice.problem;
+    const View<const T>&x = task.slice.x, &w = task.slice.w;
+    const Index first = block * b.depth_block, count = least(b.depth_block, b.depth - first);
+    step_offsets(scratch.x_offset, first, count, b.taps_first, task.slice.channels, problem.r,
+                 problem.s,
+                 {x.stride[1], problem.dilation_h * x.stride[2], problem.dilation_w * x.stride[3]});
+    bool dense = false;
+    if (!task.packed) {
+        step_offsets(scratch.w_offset, first, count, b.taps_first, task.slice.channels, problem.r,
+                     problem.s, {w.stride[1], w.stride[2], w.stride[3]});
+        dense = consecutive(scratch.w_offset, count);
+    }
+    return {first, count, dense, block == 0, block + 1 == b.depth_blocks};
+}
+
+// The first of `count` consecutive output pixels in x, if they lie in one row of y and all their
+// taps inside of the image; null otherwise.
+template <class T>
+const T* inside_pixels(const Slice<T>& slice, Index first, Index count) {
+    const Problem& problem = slice.problem;
+    const Index p = first / problem.q, q = first % problem.q;
+    const Index row = p * problem.stride_h - problem.pad_top;
+    const Index column = q * problem.stride_w - problem.pad_left;
+    const Index last_row = row + (problem.r - 1) * problem.dilation_h;
+    const Index last_column =
+        column + (count - 1) * problem.stride_w + (problem.s - 1) * problem.dilation_w;
+    const bool inside = q + count <= problem.q && row >= 0 && column >= 0 && last_row < problem.h &&
+                        last_column < problem.w;
+    return inside ? slice.x.data + row * slice.x.stride[2] + column * slice.x.stride[3] : nullptr;
+}
+
+template <class T>
+struct RowPanel {
+    Operand<T> operand;
+    Index pitch;
+};
+
+// Pixels as rows.
+template <class T>
+RowPanel<T> pixel_rows(const Task<T>& task, const Scratch<T>& scratch, Index row, Index rows,
+                       const Depth& depth) {
+    const Slice<T>& slice = task.slice;
+    const T* inside = task.blocking.direct_pixels ? inside_pixels(slice, row, rows) : nullptr;
+    if (inside) {
+        return {{inside, scratch.x_offset}, slice.problem.stride_w * slice.x.stride[3]};
+    }
+    if (task.blocking.taps_first) {
+        pack_pixel_rows(scratch.rows, slice, row, rows, depth.first, depth.count);
+        return {{scratch.rows, kEvenSteps<T, 1>.offset}, kRowPitch<T>};
+    }
+    pack_pixel_panel<kRowVectors<T>>(scratch.rows, slice, row, rows, depth.first, depth.count);
+    return {{scratch.rows, kEvenSteps<T, kStepPitch<T>>.offset}, 1};
+}
+
+// Output channels as rows.
+template <class T>
+RowPanel<T> kernel_rows(const Task<T>& task, const Scratch<T>& scratch, Index row, Index rows,
+                        const Depth& depth) {
+    if (task.packed) {
+        const Index panel = row / task.blocking.row_tile;
+        const T* from = task.packed + (panel * task.blocking.depth + depth.first) * kStepPitch<T>;
+        return {{from, kEvenSteps<T, kStepPitch<T>>.offset}, 1};
+    }
+    const View<const T>& w = task.slice.w;
+    const T* kernels = w.data + row * w.stride[0];
+    if (task.blocking.direct_kernels) return {{kernels, scratch.w_offset}, w.stride[0]};
+    pack_kernel_rows(scratch.rows, kernels, w.stride[0], rows, scratch.w_offset, depth.count,
+                     depth.dense_weights);
+    return {{scratch.rows, kEvenSteps<T, 1>.offset}, kRowPitch<T>};
+}
+
+// Finds or packs every column panel of the block for one stretch of the reduction.
+template <class T>
+void prepare_columns(const Task<T>& task, const Scratch<T>& scratch, const Depth& depth) {
+    constexpr int kC = kCols<T>;
+    const Blocking& b = task.blocking;
+    const View<const T>& w = task.slice.w;
+    for (Index panel = 0; panel * kC < task.cols; ++panel) {
+        const Index col = task.col0 + panel * kC, count = least(kC, task.cols - panel * kC);
+        const T* inside = nullptr;
+        T* to = scratch.cols + panel * kC * depth.count;
+        if (b.channel_lanes && task.packed) {
+            scratch.col_operand[panel] = task.packed + (col / kC * b.depth + depth.first) * kC;
+        } else if (b.channel_lanes) {
+            pack_kernel_panel(to, w.data + col * w.stride[0], w.stride[0], count, scratch.w_offset,
+                              depth.count, depth.dense_weights);
+            scratch.col_operand[panel] = to;
+        } else {
+            if (b.direct_pixels && count % kLanes<T> == 0) {
+                inside = inside_pixels(task.slice, col, count);
+            }
+            if (!inside) {
+                pack_pixel_panel<kVectors>(to, task.slice, col, count, depth.first, depth.count);
+            }
+            scratch.col_operand[panel] = inside ? inside : to;
         }
-        for (Index panel = 0; panel < panels; ++panel) {
-            const Index begin = task.row0 + panel * task.rows / panels;
-            const Index rows = task.row0 + (panel + 1) * task.rows / panels - begin;
-            for (Index block = chunk; block < chunk_end; ++block) {
-                const Index depth0 = block * blocking.depth_block;
-                const Index depth = least(blocking.depth_block, blocking.depth - depth0);
-                pack_rows(packed_rows, task, begin, rows, depth0, depth);
-                multiply_row_panel(task, packed_rows, packed_cols + (depth0 - chunk0) * cols, begin,
-                                   rows, depth, block == 0, block + 1 == blocking.depth_blocks);
+        scratch.col_direct[panel] = inside != nullptr;
+    }
+}
+
+// Rows [row, row + rows) times all columns of the task, for one stretch of the reduction.
+template <class T>
+void multiply_row_panel(const Task<T>& task, const Scratch<T>& scratch, const RowPanel<T>& a,
+                        Index row, Index rows, const Depth& depth) {
+    static constexpr TileTable<T> tiles;
+    constexpr int kC = kCols<T>, kL = kLanes<T>;
+    const bool sums = task.blocking.sums_in_scratch;
+    const Index panels = ceil_div(task.cols, Index(kC));
+    const Index row_panel = (row - task.row0) / task.blocking.row_tile;
+    for (Index panel = 0; panel < panels; ++panel) {
+        const Index col = task.col0 + panel * kC, cols = least(kC, task.cols - panel * kC);
+        const Index vectors = ceil_div(cols, kL);
+        const TileFunction<T> function = tiles.by_shape[vectors - 1][rows - 1];
+        const Operand<T> b{scratch.col_operand[panel],
+                           scratch.col_direct[panel] ? scratch.x_offset : kEvenSteps<T, kC>.offset};
+        const TileSpan span{row, rows, col, cols};
+        if (task.out.direct && cols == vectors * kL) {
+            T* y = task.out.data + row * task.out.row_pitch + col;
+            function(depth.count, a.operand, a.pitch, b, y, task.out.row_pitch, !depth.opens);
+            if (depth.closes) {
+                finish_tile(task.slice.problem, task.bias, task.out, y, task.out.row_pitch, span);
+            }
+            continue;
+        }
+        alignas(64) T buffer[kRows * kC];
+        T* tile = sums ? scratch.sums + (row_panel * panels + panel) * kRows * kC : buffer;
+        if (!sums && !depth.opens) load_tile(tile, task.out, span);
+        function(depth.count, a.operand, a.pitch, b, tile, kC, !depth.opens);
+        if (depth.closes) {
+            finish_tile(task.slice.problem, task.bias, task.out, tile, Index(kC), span);
+        }
+        if (depth.closes || !sums) store_tile(tile, task.out, span);
+    }
+}
+
+template <class T>
+void im2col_gemm_task(const GemmJob<T>& job, Index index, void* memory) {
+    const Blocking& b = job.blocking;
+    const Task<T> task = make_task(job, index);
+    const Scratch<T> scratch = make_scratch<T>(b, memory);
+    for (Index block = 0; block < b.depth_blocks; ++block) {
+        const Depth depth = begin_depth(task, scratch, block);
+        prepare_columns(task, scratch, depth);
+        for (Index row = task.row0; row < task.row0 + task.rows; row += b.row_tile) {
+            const Index rows = least(b.row_tile, task.row0 + task.rows - row);
+            const RowPanel<T> a = b.channel_lanes ? pixel_rows(task, scratch, row, rows, depth)
+                                                  : kernel_rows(task, scratch, row, rows, depth);
+            multiply_row_panel(task, scratch, a, row, rows, depth);
+        }
+    }
+}
+
+// A plan's weights, packed as the task of the same blocking reads them.
+template <class T>
+void im2col_gemm_pack(const Problem& problem, const Blocking& b, const View<const T>& w,
+                      T* packed) {
+    const Index outputs = problem.k / problem.groups, channels = problem.c / problem.groups;
+    Index offset[kMaxDepthBlock<T>];
+    const Index step = b.channel_lanes ? kCols<T> : b.row_tile;
+    const Index pitch = b.channel_lanes ? kCols<T> : kStepPitch<T>;
+    for (Index group = 0; group < problem.groups; ++group) {
+        T* to_group = packed + group * packed_group_elements<T>(b);
+        for (Index first = 0; first < b.depth; first += kMaxDepthBlock<T>) {
+            const Index depth = least(kMaxDepthBlock<T>, b.depth - first);
+            step_offsets(offset, first, depth, b.taps_first, channels, problem.r, problem.s,
+                         {w.stride[1], w.stride[2], w.stride[3]});
+            const bool dense = consecutive(offset, depth);
+            for (Index k = 0; k < outputs; k += step) {
+                const T* kernels = w.data + (group * outputs + k) * w.stride[0];
+                const Index count = least(step, outputs - k);
+                T* to = to_group + (k / step * b.depth + first) * pitch;
+                if (b.channel_lanes) {
+                    pack_kernel_panel(to, kernels, w.stride[0], count, offset, depth, dense);
+                } else {
+                    pack_kernel_steps(to, kernels, w.stride[0], count, offset, depth);
+                }
             }
         }
     }

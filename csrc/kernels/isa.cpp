@@ -15,8 +15,15 @@ namespace {
 
 template <class T>
 constexpr Kernels<T> kernels() {
-    return {{kRows, kCols<T>},      kLanes<T>,           kMaxDepthBlock<T>,
-            im2col_gemm_scratch<T>, im2col_gemm_task<T>, peak_loop<T>};
+    return {{kRows, kCols<T>},
+            kLanes<T>,
+            kMaxDepthBlock<T>,
+            kStepPitch<T>,
+            im2col_gemm_scratch<T>,
+            im2col_gemm_task<T>,
+            packed_group_elements<T>,
+            im2col_gemm_pack<T>,
+            peak_loop<T>};
 }
 
 }  // namespace

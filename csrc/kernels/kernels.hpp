@@ -11,19 +11,24 @@ struct TileShape {
     Index rows, cols;
 };
 
-// How one convolution is cut into tasks; see conv/im2col_gemm.cpp for the reasons.
+// How one convolution is cut into tasks; see conv/gemm_blocking.cpp for the reasons.
 //
 // The matrix product is Y[rows, cols] = A[rows, depth] * B[depth, cols] for every image and group.
-// Columns are the vector lanes: pixels for NCHW; output channels for NHWC if there are enough.
+// Columns are the vector lanes: output channels or pixels.
 struct Blocking {
-    bool pixel_rows;  // rows are pixels and columns output channels, or the other way round
+    bool taps_first;       // order of the reduction: (r, s, c), otherwise (c, r, s)
+    bool channel_lanes;    // columns are output channels and rows pixels, or the other way round
+    bool packed;           // weights have been packed by im2col_gemm_pack
+    bool direct_pixels;    // pixels are read in place where all their taps lie inside of the image
+    bool direct_kernels;   // rows of weights are read in place
+    bool sums_in_scratch;  // unfinished tiles wait in scratch and not in y
     Index rows, cols, depth;
-    Index depth_block;   // KC: products accumulated in registers before y is touched
+    Index row_tile;      // rows of a register tile: evenly spread, 64 are 13+13+13+13+12
+    Index depth_block;   // KC: products accumulated in registers before the tile is stored
     Index depth_blocks;  // ceil(depth / depth_block)
-    Index depth_chunk;   // depth blocks of B that are packed at a time
     Index col_block;     // NC, a multiple of the tile's columns
     Index col_blocks;
-    Index row_block;
+    Index row_block;  // a multiple of row_tile
     Index row_blocks;
     Index tasks;  // images * groups * row_blocks * col_blocks
 };
@@ -40,9 +45,14 @@ struct Kernels {
     TileShape tile;
     Index lanes;  // of one vector
     Index max_depth_block;
-    // Elements of scratch, 64-byte aligned, that one task of the job needs.
+    Index row_panel_lanes;  // of one step of packed rows
+    // Bytes of scratch, 64-byte aligned, that one task of the job needs.
     Index (*im2col_gemm_scratch)(const Blocking& blocking);
-    void (*im2col_gemm_task)(const GemmJob<T>& job, Index task, T* scratch);
+    void (*im2col_gemm_task)(const GemmJob<T>& job, Index task, void* scratch);
+    // Elements of one group's packed weights, and packing those of all groups.
+    Index (*im2col_gemm_packed)(const Blocking& blocking);
+    void (*im2col_gemm_pack)(const Problem& problem, const Blocking& blocking,
+                             const View<const T>& w, T* packed);
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };

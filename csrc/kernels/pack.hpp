@@ -1,14 +1,14 @@
 // Packing: the im2col gather. Border modes, strides, dilation, groups and layout are handled here
 // and nowhere else; the image is never unfolded beyond one block of the product.
 //
-// Order of the reduction: (c, r, s) where pixels are columns, (r, s, c) where pixels are rows, the
-// order in which memory runs.
+// Order of the reduction: (c, r, s), or (r, s, c) where the channels of a pixel are consecutive.
 #pragma once
 
 #include "kernels/border.hpp"
 #include "kernels/copy.hpp"
 #include "kernels/gemm_tile.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/transpose.hpp"
 
 namespace fastconv {
 namespace FASTCONV_ISA {
@@ -149,12 +149,12 @@ int vector_sources(Source<T>* sources, const TapRun<T>* runs, int count, Index f
 
 // The same with pixels that are consecutive in memory, a whole vector at a time: every run
 // contributes its lanes by a masked load, and what no run reads is the zero of the border.
-template <class T>
+template <int VECTORS, class T>
 void gather_vectors(T* to, Index row_pitch, Index channels, const TapRun<T>* runs, int count,
                     const Slice<T>& slice) {
     const Index pitch = slice.x.stride[1];
-    for (int v = 0; v < kVectors; ++v, to += kLanes<T>) {
-        Source<T> sources[kCols<T>];
+    for (int v = 0; v < VECTORS; ++v, to += kLanes<T>) {
+        Source<T> sources[kLanes<T>];
         const int n = vector_sources(sources, runs, count, Index(v) * kLanes<T>);
         const Source<T> a = sources[0], b = sources[n > 1];
         T* row = to;
@@ -183,12 +183,12 @@ void gather_vectors(T* to, Index row_pitch, Index channels, const TapRun<T>* run
     }
 }
 
-// Pixels as columns: [first, first + count) x reduction steps [depth0, depth0 + depth), one panel
-// of kCols lanes; lanes beyond `count` are zero.
-template <class T>
+// Pixels [first, first + count) x reduction steps [depth0, depth0 + depth), a panel of VECTORS
+// vectors a step; lanes beyond `count` are zero.
+template <int VECTORS, class T>
 void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count, Index depth0,
                       Index depth) {
-    constexpr int kC = kCols<T>;
+    constexpr int kC = VECTORS * kLanes<T>;
     const Problem& problem = slice.problem;
     const Index taps = problem.r * problem.s;
     Run runs[kC];
@@ -203,7 +203,7 @@ void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count,
         for (int i = 0; i < run_count; ++i) tap_runs[i] = tap_run(slice, runs[i], tap, channel);
         T* to = panel + step * kC;
         if (by_vector) {
-            gather_vectors(to, taps * kC, channels, tap_runs, run_count, slice);
+            gather_vectors<VECTORS>(to, taps * kC, channels, tap_runs, run_count, slice);
         } else {
             gather_runs(to, taps * kC, channels, tap_runs, run_count, slice);
         }
@@ -214,67 +214,91 @@ void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count,
     }
 }
 
-// Channels as columns: [first, first + count), one panel; the kernel is turned so that the
-// channels of one tap are consecutive.
-template <class T>
-void pack_kernel_panel(T* panel, const Slice<T>& slice, Index first, Index count, Index depth0,
-                       Index depth) {
-    constexpr int kC = kCols<T>;
-    const Problem& problem = slice.problem;
-    const View<const T>& w = slice.w;
-    for (Index lane = 0; lane < count; ++lane) {
-        const T* kernel = w.data + (first + lane) * w.stride[0];
-        for (Index d = 0; d < depth;) {
-            const Index tap = (depth0 + d) / slice.channels, c = (depth0 + d) % slice.channels;
-            const Index run = least(depth - d, slice.channels - c);
-            const T* from = kernel + c * w.stride[1] + tap / problem.s * w.stride[2] +
-                            tap % problem.s * w.stride[3];
-            for (Index i = 0; i < run; ++i) panel[(d + i) * kC + lane] = from[i * w.stride[1]];
-            d += run;
+// Offsets of reduction steps [depth0, depth0 + depth) into an array with these strides along c, r
+// and s.
+struct StepStrides {
+    Index c, r, s;
+};
+
+inline void step_offsets(Index* offset, Index depth0, Index depth, bool taps_first, Index channels,
+                         Index taps_r, Index taps_s, StepStrides stride) {
+    const Index taps = taps_r * taps_s;
+    Index c = taps_first ? depth0 % channels : depth0 / taps;
+    Index tap = taps_first ? depth0 / channels : depth0 % taps;
+    Index r = tap / taps_s, s = tap % taps_s;
+    for (Index d = 0; d < depth; ++d) {
+        offset[d] = c * stride.c + r * stride.r + s * stride.s;
+        if (taps_first) {
+            if (++c < channels) continue;
+            c = 0;
         }
-    }
-    if (count < kC) {
-        for (Index d = 0; d < depth; ++d) fill_zero(panel + d * kC + count, kC - count);
+        if (++s < taps_s) continue;
+        s = 0;
+        if (++r < taps_r) continue;
+        r = 0;
+        if (!taps_first) ++c;
     }
 }
 
-// Whether the weights of one output channel lie in the order of the reduction.
-template <class T>
-inline bool dense_kernels(const View<const T>& w, const Problem& problem) {
-    return w.stride[3] == 1 && w.stride[2] == problem.s && w.stride[1] == problem.r * problem.s;
+// Whether steps `offset` are consecutive in memory.
+inline bool consecutive(const Index* offset, Index depth) {
+    for (Index d = 1; d < depth; ++d) {
+        if (offset[d] != offset[d - 1] + 1) return false;
+    }
+    return true;
 }
 
-// Channels as rows.
+// Output channels as columns: a panel of kCols lanes; `kernels` is the first channel's first step,
+// channels lie `pitch` apart; `dense`: consecutive(offset, depth). Lanes beyond `count` are zero.
 template <class T>
-void pack_kernel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, Index depth0,
-                      Index depth) {
-    const Problem& problem = slice.problem;
-    const View<const T>& w = slice.w;
-    const bool dense =
-        w.stride[3] == 1 && w.stride[2] == problem.s && w.stride[1] == problem.r * problem.s;
-    for (Index row = 0; row < rows; ++row) {
-        const T* kernel = w.data + (first + row) * w.stride[0];
-        T* to = panel + row * kPanelPitch<T>;
-        if (dense) {
-            copy_run(to, kernel + depth0, depth);
-            continue;
-        }
-        Index s = depth0 % problem.s, r = depth0 / problem.s % problem.r;
-        Index c = depth0 / problem.s / problem.r;
-        for (Index d = 0; d < depth; ++d) {
-            to[d] = kernel[c * w.stride[1] + r * w.stride[2] + s * w.stride[3]];
-            if (++s == problem.s) {
-                s = 0;
-                if (++r == problem.r) {
-                    r = 0;
-                    ++c;
-                }
+void pack_kernel_panel(T* panel, const T* kernels, Index pitch, Index count, const Index* offset,
+                       Index depth, bool dense) {
+    constexpr int kC = kCols<T>, kL = kLanes<T>;
+    for (Index lane = 0; lane < kC; lane += kL) {
+        const Index lanes = least(kL, count - lane);
+        Index d = 0;
+        if (lanes == kL && dense) {
+            for (; d + kL <= depth; d += kL) {
+                Vec<T> block[kL];
+                const T* from = kernels + lane * pitch + offset[d];
+                for (int i = 0; i < kL; ++i) block[i] = load(from + i * pitch);
+                transpose<T>(block);
+                for (int i = 0; i < kL; ++i) store(panel + (d + i) * kC + lane, block[i]);
             }
         }
+        for (; d < depth; ++d) {
+            T* to = panel + d * kC + lane;
+            for (Index i = 0; i < lanes; ++i) to[i] = kernels[(lane + i) * pitch + offset[d]];
+            for (Index i = most(lanes, 0); i < kL; ++i) to[i] = T(0);
+        }
     }
 }
 
-// Pixels as rows: each a run of channels per kernel tap.
+// Output channels as rows of kRowPitch.
+template <class T>
+void pack_kernel_rows(T* panel, const T* kernels, Index pitch, Index rows, const Index* offset,
+                      Index depth, bool dense) {
+    for (Index row = 0; row < rows; ++row, kernels += pitch, panel += kRowPitch<T>) {
+        if (dense) {
+            copy_run(panel, kernels + offset[0], depth);
+        } else {
+            for (Index d = 0; d < depth; ++d) panel[d] = kernels[offset[d]];
+        }
+    }
+}
+
+// Output channels as rows, step by step: kStepPitch elements a step.
+template <class T>
+void pack_kernel_steps(T* panel, const T* kernels, Index pitch, Index rows, const Index* offset,
+                       Index depth) {
+    for (Index d = 0; d < depth; ++d, panel += kStepPitch<T>) {
+        for (Index row = 0; row < kStepPitch<T>; ++row) {
+            panel[row] = row < rows ? kernels[row * pitch + offset[d]] : T(0);
+        }
+    }
+}
+
+// Pixels as rows of kRowPitch, (r, s, c): each a run of channels per kernel tap.
 template <class T>
 void pack_pixel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, Index depth0,
                      Index depth) {
@@ -291,7 +315,7 @@ void pack_pixel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, I
                 source_index(p * problem.stride_h + tap_row, problem.h, problem.pad_mode);
             const Index column =
                 source_index(q * problem.stride_w + tap_column, problem.w, problem.pad_mode);
-            T* to = panel + i * kPanelPitch<T> + d;
+            T* to = panel + i * kRowPitch<T> + d;
             if (row < 0 || column < 0) {
                 fill_zero(to, run);
             } else {

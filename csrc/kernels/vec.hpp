@@ -39,6 +39,18 @@ using IntVec = typename VecOf<T>::int_type;
 template <class T>
 constexpr int kLanes = VecOf<T>::lanes;
 
+// Lane numbers as template arguments, for shuffles.
+template <int... LANE>
+struct Lanes {};
+template <int COUNT, int... LANE>
+struct LanesBelow : LanesBelow<COUNT - 1, COUNT - 1, LANE...> {};
+template <int... LANE>
+struct LanesBelow<0, LANE...> {
+    using type = Lanes<LANE...>;
+};
+template <int COUNT>
+using AllLanes = typename LanesBelow<COUNT>::type;
+
 template <class T>
 inline Vec<T> load(const T* p) {
     return *reinterpret_cast<const typename VecOf<T>::unaligned*>(p);

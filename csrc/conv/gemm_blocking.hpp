@@ -1,0 +1,23 @@
+// How the implicit GEMM cuts a problem, and what it estimates that each way costs.
+#pragma once
+
+#include "cpu.hpp"
+
+namespace fastconv {
+
+// What the cost model knows of the machine and its kernels.
+struct GemmShape {
+    TileShape tile;
+    Index lanes, max_depth_block, row_panel_lanes, item_bytes;
+    Index second_level_cache;
+};
+
+template <class T>
+GemmShape gemm_shape();
+
+// The order of the reduction is a function of the problem alone; everything else only changes the
+// way the same sums are computed.
+Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threads,
+                       Index thread_bytes, bool packed);
+
+}  // namespace fastconv

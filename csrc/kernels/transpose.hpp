@@ -1,0 +1,55 @@
+// Square blocks of vectors, turned: lanes become rows.
+#pragma once
+
+#include "kernels/vec.hpp"
+
+namespace fastconv {
+namespace FASTCONV_ISA {
+namespace {
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define FASTCONV_HAS_SHUFFLE 1
+#endif
+#endif
+
+#if defined(FASTCONV_HAS_SHUFFLE)
+// Exchanges the blocks of SPAN lanes that lie across the diagonal in two rows that are SPAN apart:
+// log2(lanes) such passes over all pairs transpose a square of vectors.
+template <int SPAN, class T, int... LANE>
+inline void exchange(Vec<T>& upper, Vec<T>& lower, Lanes<LANE...>) {
+    constexpr int kL = kLanes<T>;
+    const Vec<T> a = upper, b = lower;
+    upper = __builtin_shufflevector(a, b, (LANE & SPAN ? kL + LANE - SPAN : LANE)...);
+    lower = __builtin_shufflevector(a, b, (LANE & SPAN ? kL + LANE : LANE + SPAN)...);
+}
+
+template <int SPAN, class T>
+inline void exchange_all(Vec<T> (&rows)[kLanes<T>]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes<T>; ++i) {
+        if (!(i & SPAN)) exchange<SPAN, T>(rows[i], rows[i + SPAN], AllLanes<kLanes<T>>{});
+    }
+    if constexpr (2 * SPAN < kLanes<T>) exchange_all<2 * SPAN, T>(rows);
+}
+
+template <class T>
+inline void transpose(Vec<T> (&rows)[kLanes<T>]) {
+    exchange_all<1, T>(rows);
+}
+#else
+template <class T>
+inline void transpose(Vec<T> (&rows)[kLanes<T>]) {
+    for (int i = 0; i < kLanes<T>; ++i) {
+        for (int j = 0; j < i; ++j) {
+            const T kept = rows[i][j];
+            rows[i][j] = rows[j][i];
+            rows[j][i] = kept;
+        }
+    }
+}
+#endif
+
+}  // namespace
+}  // namespace FASTCONV_ISA
+}  // namespace fastconv
