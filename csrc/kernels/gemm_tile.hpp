@@ -56,6 +56,7 @@ template <class T>
 struct Operand {
     const T* data;
     const Index* offset;
+    Index ahead;  // from a step to what is read after this tile: fetched while it is computed
 };
 
 // Row I of a tile is at base + I * pitch. Odd multiples are kept in registers and the hardware
@@ -121,6 +122,7 @@ void gemm_tile(Index depth, Operand<T> a, Index row_pitch, Operand<T> b, T* c, I
     for (Index d = 0; d < depth; ++d) {
         const T* columns = b.data + b.offset[d];
         const T* rows = a.data + a.offset[d];
+        __builtin_prefetch(rows + a.ahead);
         Vec<T> col[VECTORS];
 #pragma GCC unroll 4
         for (int j = 0; j < VECTORS; ++j) col[j] = load(columns + j * kL);

@@ -169,14 +169,15 @@ RowPanel<T> pixel_rows(const Task<T>& task, const Scratch<T>& scratch, Index row
     const Slice<T>& slice = task.slice;
     const T* inside = task.blocking.direct_pixels ? inside_pixels(slice, row, rows) : nullptr;
     if (inside) {
-        return {{inside, scratch.x_offset}, slice.problem.stride_w * slice.x.stride[3]};
+        const Index pitch = slice.problem.stride_w * slice.x.stride[3];
+        return {{inside, scratch.x_offset, rows * pitch}, pitch};
     }
     if (task.blocking.taps_first) {
         pack_pixel_rows(scratch.rows, slice, row, rows, depth.first, depth.count);
-        return {{scratch.rows, kEvenSteps<T, 1>.offset}, kRowPitch<T>};
+        return {{scratch.rows, kEvenSteps<T, 1>.offset, 0}, kRowPitch<T>};
     }
     pack_pixel_panel<kRowVectors<T>>(scratch.rows, slice, row, rows, depth.first, depth.count);
-    return {{scratch.rows, kEvenSteps<T, kStepPitch<T>>.offset}, 1};
+    return {{scratch.rows, kEvenSteps<T, kStepPitch<T>>.offset, 0}, 1};
 }
 
 // Output channels as rows.
@@ -186,14 +187,14 @@ RowPanel<T> kernel_rows(const Task<T>& task, const Scratch<T>& scratch, Index ro
     if (task.packed) {
         const Index panel = row / task.blocking.row_tile;
         const T* from = task.packed + (panel * task.blocking.depth + depth.first) * kStepPitch<T>;
-        return {{from, kEvenSteps<T, kStepPitch<T>>.offset}, 1};
+        return {{from, kEvenSteps<T, kStepPitch<T>>.offset, 0}, 1};
     }
     const View<const T>& w = task.slice.w;
     const T* kernels = w.data + row * w.stride[0];
-    if (task.blocking.direct_kernels) return {{kernels, scratch.w_offset}, w.stride[0]};
+    if (task.blocking.direct_kernels) return {{kernels, scratch.w_offset, 0}, w.stride[0]};
     pack_kernel_rows(scratch.rows, kernels, w.stride[0], rows, scratch.w_offset, depth.count,
                      depth.dense_weights);
-    return {{scratch.rows, kEvenSteps<T, 1>.offset}, kRowPitch<T>};
+    return {{scratch.rows, kEvenSteps<T, 1>.offset, 0}, kRowPitch<T>};
 }
 
 // Finds or packs every column panel of the block for one stretch of the reduction.
@@ -239,8 +240,10 @@ void multiply_row_panel(const Task<T>& task, const Scratch<T>& scratch, const Ro
         const Index vectors = ceil_div(cols, kL);
         const TileFunction<T> function = tiles.by_shape[vectors - 1][rows - 1];
         const Operand<T> b{scratch.col_operand[panel],
-                           scratch.col_direct[panel] ? scratch.x_offset : kEvenSteps<T, kC>.offset};
+                           scratch.col_direct[panel] ? scratch.x_offset : kEvenSteps<T, kC>.offset,
+                           0};
         const TileSpan span{row, rows, col, cols};
+        if (depth.closes && task.out.turned) fetch_turned(task.out, span);
         if (task.out.direct && cols == vectors * kL) {
             T* y = task.out.data + row * task.out.row_pitch + col;
             function(depth.count, a.operand, a.pitch, b, y, task.out.row_pitch, !depth.opens);

@@ -65,6 +65,16 @@ void load_tile(T* tile, const Output<T>& out, const TileSpan& span) {
     }
 }
 
+// Fetches y for writing: the stores would wait for memory.
+template <class T>
+void fetch_turned(const Output<T>& out, const TileSpan& span) {
+    T* to = out.data + span.col * out.stride_k + span.row;
+    for (Index j = 0; j < span.cols; ++j, to += out.stride_k) {
+        __builtin_prefetch(to, 1);
+        __builtin_prefetch(to + span.rows - 1, 1);
+    }
+}
+
 // Rows of the tile are pixels, columns channels; in y the pixels of a channel are consecutive.
 template <class T>
 void store_turned(const T* tile, const Output<T>& out, const TileSpan& span) {
