@@ -1,0 +1,203 @@
+"""Ask all columns in turn: prepare, check, then round after round a slice of calls of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from .catalogue import PEERS, Peer
+from .check import Checker
+from .child import Child, Gone, Refused
+from .record import Entry, LayerRecord
+from .task import Task
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long things may take, in seconds.
+
+    Attributes
+    ----------
+    rounds : int
+    slice : float
+        Calls are repeated until this has passed, in every round.
+    budget : float
+        A column that has spent more at a layer takes part in no further round of it.
+    patience : float
+        A column that has not answered by then is killed.
+    """
+
+    rounds: int = 7
+    slice: float = 0.02
+    budget: float = 2.0
+    patience: float = 90.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """A peer with its number of threads."""
+
+    name: str
+    peer: Peer
+    threads: int
+
+
+def columns_of(names: Sequence[str], threads: int) -> list[Column]:
+    """Make the columns of the peers named."""
+    return [Column(name, PEERS[name], threads) for name in names]
+
+
+class Field:
+    """The processes of all columns.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+    threads : int
+        Of the peak.
+    folder : Path
+        Temporary; receives logs and samples.
+    pace : Pace
+    """
+
+    def __init__(self, columns: Sequence[Column], threads: int, folder: Path, pace: Pace) -> None:
+        self.columns, self._folder, self._pace = columns, folder, pace
+        self._children: dict[str, Child] = {}
+        self.failed: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
+        machine = Peer("machine", "", "machine", (), "", ())
+        self._machine = Column("machine", machine, threads)
+
+    def __enter__(self) -> Field:
+        for column in (*self.columns, self._machine):
+            self._start(column)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._children.values():
+            child.kill()
+
+    def _start(self, column: Column) -> None:
+        log = self._folder / f"{column.name}.log"
+        child = Child(column.peer.module, column.peer.name, column.threads, log)
+        self._children[column.name] = child
+        try:
+            child.greet()
+        except Gone as gone:
+            self.failed[column.name] = str(gone)
+            child.kill()
+            del self._children[column.name]
+        else:
+            self.versions |= child.versions
+
+    def machine(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """Ask for a figure of the machine; empty where it cannot be had."""
+        try:
+            return self._ask("machine", "measure", what=what, **arguments)
+        except Refused:
+            return {}
+
+    def _ask(self, name: str, do: str, **request: Any) -> dict[str, Any]:
+        child = self._children.get(name)
+        if child is None:
+            raise Refused(self.failed.get(name, "not started"))
+        try:
+            return child.ask(self._pace.patience, do, **request)
+        except Gone as gone:
+            del self._children[name]
+            column = next(c for c in (*self.columns, self._machine) if c.name == name)
+            self._start(column)  # one layer broke it; the next one may not
+            raise Refused(str(gone)) from None
+
+    def layer(
+        self, task: Task, count: int = 1, tell: Callable[[str], None] = lambda column: None
+    ) -> LayerRecord:
+        """Measure one layer on all columns.
+
+        Parameters
+        ----------
+        task : Task
+        count : int
+            For the record.
+        tell : callable
+            Told each column before it prepares.
+        """
+        record = LayerRecord(task, count)
+        checker = Checker(task)
+        for column in self.columns:
+            tell(column.name)
+            record.entries[column.name] = self._prepare(column, task, checker)
+        self._rounds(record)
+        for column in self.columns:
+            self._drop(column.name)
+        return record
+
+    def _prepare(self, column: Column, task: Task, checker: Checker) -> Entry:
+        peer = column.peer
+        if task.dtype not in peer.dtypes:
+            return Entry(refused=f"does not compute {task.dtype}")
+        if peer.filters_only and task.k // task.groups * (task.c // task.groups) > 2:
+            return Entry(refused="computes image filters alone")
+        path = self._folder / f"{column.name}.npy"
+        try:
+            answer = self._ask(column.name, "prepare", task=task.to_json())
+            self._ask(
+                column.name, "sample", images=checker.images, channels=checker.channels,
+                path=str(path),
+            )  # fmt: skip
+            finding = checker.judge(np.load(path, allow_pickle=False), peer.tolerance)
+        except Refused as refusal:
+            return Entry(refused=str(refusal))
+        except ValueError as error:
+            return Entry(refused=f"wrong: {error}", ok=False)
+        finally:
+            path.unlink(missing_ok=True)
+        entry = Entry(note=answer["note"], ok=finding.ok, error_ratio=finding.ratio)
+        if answer["seconds"] > self._pace.budget:  # once is enough
+            entry.samples.append(answer["seconds"])
+        return entry
+
+    def _rounds(self, record: LayerRecord) -> None:
+        peaks, spent = [], dict.fromkeys(record.entries, 0.0)
+        dtype = "float64" if record.task.dtype == "float64" else "float32"
+        for turn in range(self._pace.rounds):
+            measured = self.machine("peak", dtype=dtype, seconds=self._pace.slice).get("gflops")
+            peaks += [measured] if measured else []
+            order = list(record.entries.items())
+            shift = turn % len(order)  # nobody always runs behind the same neighbour
+            for name, entry in order[shift:] + order[:shift]:
+                if entry.refused is None and not self._enough(entry, spent[name]):
+                    self._slice(name, entry, spent)
+        record.peak = median(peaks) if peaks else None
+
+    def _enough(self, entry: Entry, spent: float) -> bool:
+        return bool(entry.samples) and (
+            spent > self._pace.budget or entry.samples[0] > self._pace.budget
+        )
+
+    def _slice(self, name: str, entry: Entry, spent: dict[str, float]) -> None:
+        try:
+            answer = self._ask(name, "slice", seconds=self._pace.slice)
+        except Refused as refusal:
+            entry.refused, entry.samples = str(refusal), []
+            return
+        entry.samples.append(answer["seconds"])
+        spent[name] += answer["seconds"] * answer["calls"]
+
+    def _drop(self, name: str) -> None:
+        if name in self._children:
+            try:
+                self._ask(name, "drop")
+            except Refused:
+                pass
+
+
+def restrict(pace: Pace, quick: bool, rounds: int | None) -> Pace:
+    """Apply ``--quick`` and ``--rounds``."""
+    quicker = replace(pace, rounds=3, budget=0.5) if quick else pace
+    return replace(quicker, rounds=rounds) if rounds else quicker
