@@ -54,20 +54,36 @@ class Peer:
 
 
 _OWN = (*FLOATS, "int8", "uint8")
+_TORCH = (*FLOATS, "uint8")
 _ONE = ("float32",)
 _IMAGE = ("float32", "float64", "uint8")
 
-PEERS = {
-    peer.name: peer
-    for peer in (
-        Peer("fastconv", "fastconv", "own", (), "fastconv", _OWN),
-        Peer("strict", "strict", "own", (), "fastconv", _OWN),
-        Peer("strict_nhwc", "strict NHWC", "own", (), "fastconv", _OWN),
-        Peer("fast", "fast", "own", (), "fastconv", _OWN, tolerance="norm"),
-        Peer("torch", "torch", "pytorch", ("torch",), "torch", (*FLOATS, "uint8")),
-        Peer("torch_cl", "torch_cl", "pytorch", ("torch",), "torch", (*FLOATS, "uint8")),
-    )
-}  # fmt: skip
+#: In the order of the tables.
+_ALL = (
+    Peer("fastconv", "fastconv", "own", (), "fastconv", _OWN),
+    Peer("strict", "strict", "own", (), "fastconv", _OWN),
+    Peer("strict_nhwc", "strict NHWC", "own", (), "fastconv", _OWN),
+    Peer("fast", "fast", "own", (), "fastconv", _OWN, tolerance="norm"),
+    Peer("torch", "torch", "pytorch", ("torch",), "torch", _TORCH),
+    Peer("torch_cl", "torch_cl", "pytorch", ("torch",), "torch", _TORCH),
+    Peer(
+        "ort", "ORT", "onnx_runtime", ("onnxruntime", "onnx"), "onnxruntime onnx",
+        ("float32", "int8"),
+    ),
+    Peer(
+        "ort_u8", "ORT u8", "onnx_runtime", ("onnxruntime", "onnx"), "onnxruntime onnx", ("int8",)
+    ),
+    Peer("openvino", "OpenVINO", "intel", ("openvino",), "openvino", _ONE),
+    Peer("ncnn", "ncnn", "tencent", ("ncnn",), "ncnn", _ONE, tolerance="norm"),
+    Peer("mnn", "MNN", "alibaba", ("MNN", "onnx"), "MNN onnx", _ONE, tolerance="norm"),
+    Peer("opencv", "OpenCV", "opencv", ("cv2",), "opencv-python-headless", _IMAGE, True, "norm"),
+    Peer("convolve2d", "convolve2d", "scientific", ("scipy",), "scipy", _IMAGE, True),
+    Peer("ndimage", "ndimage", "scientific", ("scipy",), "scipy", _IMAGE, True),
+    Peer("fftconvolve", "fftconv", "scientific", ("scipy",), "scipy", _IMAGE, True, "norm"),
+    Peer("oaconvolve", "oaconv", "scientific", ("scipy",), "scipy", _IMAGE, True, "norm"),
+)  # fmt: skip
+
+PEERS = {peer.name: peer for peer in _ALL}
 
 OWN = tuple(name for name, peer in PEERS.items() if peer.own)
 OTHERS = tuple(name for name, peer in PEERS.items() if not peer.own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -148,8 +149,6 @@ class Child:
             self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None and not stream.closed:
-                try:
+                with contextlib.suppress(OSError):  # a request that it never read
                     stream.close()
-                except OSError:  # a request that it never read
-                    pass
         self._selector.close()

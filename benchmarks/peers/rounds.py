@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,7 +142,7 @@ class Field:
         peer = column.peer
         if task.dtype not in peer.dtypes:
             return Entry(refused=f"does not compute {task.dtype}")
-        if peer.filters_only and task.k // task.groups * (task.c // task.groups) > 2:
+        if peer.filters_only and task.c > task.groups:
             return Entry(refused="computes image filters alone")
         path = self._folder / f"{column.name}.npy"
         try:
@@ -191,10 +192,8 @@ class Field:
 
     def _drop(self, name: str) -> None:
         if name in self._children:
-            try:
+            with contextlib.suppress(Refused):
                 self._ask(name, "drop")
-            except Refused:
-                pass
 
 
 def restrict(pace: Pace, quick: bool, rounds: int | None) -> Pace:

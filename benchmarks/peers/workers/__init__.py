@@ -30,8 +30,11 @@ class Prepared:
         Takes what `call` returned and gives the result as logical (N, K, P, Q).
     note : str
         What the library chose, where it tells.
+    held : tuple
+        Arrays whose memory the library uses without holding a reference.
     """
 
     call: Callable[[], Any]
     result: Callable[[Any], Array]
     note: str = ""
+    held: tuple[Any, ...] = ()
