@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from .catalogue import PEERS
 from .task import Task
 
 #: Raised whenever a field changes its meaning.
@@ -129,3 +130,24 @@ class Run:
             for row in data.pop("layers")
         ]  # fmt: skip
         return cls(layers=layers, **data)
+
+
+def merge(runs: Sequence[Run]) -> Run:
+    """Join runs of different layers or dtypes, as far as they are of the same kind.
+
+    Raises
+    ------
+    ValueError
+        Runs of different numbers of threads or images: their ratios belong to different tables.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        for key in ("threads", "batch", "scaling"):
+            if run.settings[key] != first.settings[key]:
+                raise ValueError(f"the runs differ in {key}")
+    columns = list(dict.fromkeys(c for run in runs for c in run.columns))
+    rank = {name: i for i, name in enumerate(PEERS)}
+    columns.sort(key=lambda name: rank.get(name, len(rank)))
+    absent = {name: why for run in runs for name, why in run.absent.items() if name not in columns}
+    layers = {record.task: record for run in runs for record in run.layers}
+    return Run(first.settings, first.machine, columns, absent, list(layers.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,7 +41,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class Column:
-    """A peer with its number of threads."""
+    """A peer with its number of threads.
+
+    Attributes
+    ----------
+    name : str
+        Key in the records: the peer's name, with ``@1`` where it runs on one thread for `scaling`.
+    peer : Peer
+    threads : int
+    """
 
     name: str
     peer: Peer
@@ -53,67 +61,82 @@ def columns_of(names: Sequence[str], threads: int) -> list[Column]:
     return [Column(name, PEERS[name], threads) for name in names]
 
 
+#: The column that measures the machine's roofs.
+MACHINE = "machine"
+
+#: Crashes and time-outs after which a column is left alone.
+LIVES = 3
+
+
 class Field:
-    """The processes of all columns.
+    """The processes of all columns; each is started when it is first needed.
 
     Parameters
     ----------
     columns : sequence of Column
     threads : int
-        Of the peak.
+        Of the peak and the bandwidth.
     folder : Path
         Temporary; receives logs and samples.
     pace : Pace
+
+    Attributes
+    ----------
+    lost : dict of str to list of str
+        Crashes and time-outs, by column.
+    versions : dict of str to str
+        Of the libraries that were started.
     """
 
     def __init__(self, columns: Sequence[Column], threads: int, folder: Path, pace: Pace) -> None:
-        self.columns, self._folder, self._pace = columns, folder, pace
+        self.columns, self._folder, self._pace = tuple(columns), folder, pace
         self._children: dict[str, Child] = {}
-        self.failed: dict[str, str] = {}
+        self.lost: dict[str, list[str]] = {}
         self.versions: dict[str, str] = {}
-        machine = Peer("machine", "", "machine", (), "", ())
-        self._machine = Column("machine", machine, threads)
+        machine = Column(MACHINE, Peer(MACHINE, "", "machine", (), "", ()), threads)
+        self._by_name = {c.name: c for c in (*columns, machine)}
 
     def __enter__(self) -> Field:
-        for column in (*self.columns, self._machine):
-            self._start(column)
         return self
 
     def __exit__(self, *_: object) -> None:
         for child in self._children.values():
             child.kill()
 
-    def _start(self, column: Column) -> None:
-        log = self._folder / f"{column.name}.log"
-        child = Child(column.peer.module, column.peer.name, column.threads, log)
-        self._children[column.name] = child
+    def _child(self, name: str) -> Child:
+        """The column's process, started if there is none."""
+        if name in self._children:
+            return self._children[name]
+        lost = self.lost.get(name, [])
+        if len(lost) >= LIVES:
+            raise Refused(f"given up after {LIVES} times: {lost[-1]}")
+        column = self._by_name[name]
+        child = Child(
+            column.peer.module, column.peer.name, column.threads, self._folder / f"{name}.log"
+        )
         try:
             child.greet()
-        except Gone as gone:
-            self.failed[column.name] = str(gone)
+        except BaseException:
             child.kill()
-            del self._children[column.name]
-        else:
-            self.versions |= child.versions
+            raise
+        self._children[name] = child
+        self.versions |= child.versions
+        return child
+
+    def _ask(self, name: str, do: str, **request: Any) -> dict[str, Any]:
+        try:
+            return self._child(name).ask(self._pace.patience, do, **request)
+        except Gone as gone:  # one layer broke it; the next one may not
+            self._children.pop(name, None)
+            self.lost.setdefault(name, []).append(str(gone))
+            raise Refused(str(gone)) from None
 
     def machine(self, what: str, **arguments: Any) -> dict[str, Any]:
         """Ask for a figure of the machine; empty where it cannot be had."""
         try:
-            return self._ask("machine", "measure", what=what, **arguments)
+            return self._ask(MACHINE, "measure", what=what, **arguments)
         except Refused:
             return {}
-
-    def _ask(self, name: str, do: str, **request: Any) -> dict[str, Any]:
-        child = self._children.get(name)
-        if child is None:
-            raise Refused(self.failed.get(name, "not started"))
-        try:
-            return child.ask(self._pace.patience, do, **request)
-        except Gone as gone:
-            del self._children[name]
-            column = next(c for c in (*self.columns, self._machine) if c.name == name)
-            self._start(column)  # one layer broke it; the next one may not
-            raise Refused(str(gone)) from None
 
     def layer(
         self, task: Task, count: int = 1, tell: Callable[[str], None] = lambda column: None
@@ -194,9 +217,3 @@ class Field:
         if name in self._children:
             with contextlib.suppress(Refused):
                 self._ask(name, "drop")
-
-
-def restrict(pace: Pace, quick: bool, rounds: int | None) -> Pace:
-    """Apply ``--quick`` and ``--rounds``."""
-    quicker = replace(pace, rounds=3, budget=0.5) if quick else pace
-    return replace(quicker, rounds=rounds) if rounds else quicker
