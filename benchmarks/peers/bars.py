@@ -136,8 +136,10 @@ def name_of(task: Task) -> str:
 
 
 def judge(run: Run, bar: Bar) -> Outcome | None:
-    """Hold a run against a bar; None where no peer of it computed a layer of it."""
+    """Hold a run against a bar; None where it has no column or no peer of it at any layer."""
     ratios, missing = {}, []
+    if not set(bar.columns) & set(run.columns):
+        return None
     for record in run.layers:
         if record.task.network == OVERHEAD.network or not bar.layers(record.task):
             continue

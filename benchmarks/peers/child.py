@@ -108,7 +108,7 @@ class Child:
             left = deadline - time.monotonic()
             if left <= 0 or not self._selector.select(left):
                 self.kill()
-                raise Gone(f"no answer within {patience:.0f} s")
+                raise Gone(f"no answer within {patience:g} s")
             data = os.read(self._process.stdout.fileno(), 65536)
             if not data:
                 raise Gone(self._epitaph())

@@ -91,6 +91,8 @@ def _bars(axes: Any, records: list[LayerRecord]) -> None:
 
 
 def _roofline(axes: Any, run: Run, records: list[LayerRecord]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     intensities = [r.task.flops / r.task.bytes for r in records]
     peaks = sorted(r.peak for r in records if r.peak)
     peak, bandwidth = peaks[len(peaks) // 2], run.machine.get("gbytes")
@@ -101,20 +103,23 @@ def _roofline(axes: Any, run: Run, records: list[LayerRecord]) -> None:
             if (best := r.best(columns))
         ]
         axes.scatter(
-            *zip(*points, strict=True), color=colour, marker=marker, label=title, s=34,
-            edgecolor="black", linewidth=0.4, zorder=3,
+            *zip(*points, strict=True), color=colour, marker=marker, label=title,
+            s=70 if marker == "s" else 32, edgecolor="black", linewidth=0.4, zorder=3,
         )  # fmt: skip
     low, high = min(intensities) / 1.5, max(intensities) * 1.5
-    axes.plot([low, high], [peak, peak], color="black", label=f"peak {peak:.0f} GFLOP/s")
+    axes.axhline(peak, color="black", label=f"peak {peak:.0f} GFLOP/s")
     if bandwidth:
+        low = min(low, peak / bandwidth / 2)  # both roofs are to be seen
         end = min(high, peak / bandwidth)
-        if low < end:
-            axes.plot(
-                [low, end], [low * bandwidth, end * bandwidth], color="black", linestyle="--",
-                label=f"memory {bandwidth:.0f} GB/s",
-            )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+        axes.plot(
+            [low, end], [low * bandwidth, end * bandwidth], color="black", linestyle="--",
+            label=f"memory {bandwidth:.0f} GB/s",
+        )  # fmt: skip
+    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+        scale("log")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.set_xlim(low, high)
     axes.set_xlabel("operations of the direct sum per byte of x, w and y")
     axes.set_ylabel("GFLOP/s")

@@ -106,20 +106,17 @@ def summary(run: Run) -> Table:
     return made
 
 
-def worst_layers(run: Run, count: int = 5) -> Table:
-    """The layers furthest below each column's best rival, with that rival."""
-    made = Table(("column", "layer", "ratio", "best other"), "Worst layers", left=frozenset({0, 1}))
-    others = [c for c in run.columns if c in OTHERS]
-    for column in (c for c in run.columns if c in OWN):
-        found = sorted(
-            (value, bars.name_of(r.task), best[0])
-            for r in run.layers
-            if r.task.network != OVERHEAD.network
-            and (value := ratio(r, column, others)) is not None
-            and (best := r.best(others)) is not None
-        )
-        for value, layer, rival in found[:count]:
-            made.add(_title(column), layer, _text(value), _title(rival))
+def worst_layers(run: Run, count: int = 3) -> Table:
+    """The layers with the smallest ratio at every bar, and who is fastest there."""
+    header = ("time ratio", "layer", "ratio", "fastest of them")
+    made = Table(header, "Worst layers", left=frozenset({0, 1, 3}))
+    by_name = {bars.name_of(r.task): r for r in run.layers}
+    for bar in BARS:
+        outcome = bars.judge(run, bar)
+        ratios = outcome.ratios if outcome else {}
+        for layer in sorted(ratios, key=ratios.__getitem__)[:count]:
+            best = by_name[layer].best(bar.peers)
+            made.add(bar.title, layer, _text(ratios[layer]), _title(best[0]) if best else "-")
     return made
 
 
