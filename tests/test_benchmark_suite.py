@@ -21,7 +21,7 @@ from fastconv import ConvProblem
 #: Convolutions of each network as its architecture defines it.
 CONVOLUTIONS = {
     "alexnet": 5, "vgg16": 13, "unet": 19, "resnet50": 53, "resnext50": 53, "mobilenet_v2": 52,
-    "efficientnet_b0": 81, "convnext_t": 58, "filters": 6,
+    "efficientnet_b0": 81, "convnext_t": 58, "filters": 10,
 }  # fmt: skip
 
 #: Parameters of the whole network as torchvision documents it, and those of its classifier.
