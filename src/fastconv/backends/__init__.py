@@ -15,6 +15,19 @@ class Algorithm(NamedTuple):
     scratch_bytes: int
 
 
+class Weights(Protocol):
+    """Weights (and bias) made ready once, for any number of runs by any number of threads."""
+
+    #: Bytes that the algorithm's own form of the weights takes; 0 where w is read as it is.
+    packed_bytes: int
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name the algorithm and its scratch memory: as the backend does, for packed weights."""
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem`, which may have any n, into `out`; the same bits as `Backend.run`."""
+
+
 class Backend(Protocol):
     """What a backend knows. Arrays reach `run` checked, in logical (N, C, H, W) order.
 
@@ -37,3 +50,34 @@ class Backend(Protocol):
         self, problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any
     ) -> None:
         """Compute `problem` into `out`, every element of it."""
+
+
+class UnpackedWeights:
+    """Weights of a backend that has no form of its own for them: arrays, kept."""
+
+    packed_bytes = 0
+
+    def __init__(self, backend: Backend, w: Any, bias: Any | None) -> None:
+        self._backend, self._w, self._bias = backend, w, bias
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name what the backend runs."""
+        return self._backend.algorithm(problem, options)
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem` into `out`."""
+        self._backend.run(problem, options, x, self._w, self._bias, out)
+
+
+def pack(
+    backend: Backend, problem: ConvProblem, options: Options, w: Any, bias: Any | None
+) -> Weights:
+    """Make w and bias, which nobody changes any more, ready for many runs on `backend`.
+
+    A backend with a form of its own for weights has a function ``pack(problem, options, w, bias)``.
+    """
+    function = getattr(backend, "pack", None)
+    if function is None:
+        return UnpackedWeights(backend, w, bias)
+    weights: Weights = function(problem, options, w, bias)
+    return weights

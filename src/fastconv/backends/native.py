@@ -90,6 +90,28 @@ def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None
     _native.conv2d(_description(problem), x, w, bias, out, resources(options))
 
 
+class PackedWeights:
+    """Weights in the form that the problem's algorithm reads; see `fastconv.backends.Weights`."""
+
+    def __init__(self, problem: ConvProblem, options: Options, w: Any, bias: Any | None) -> None:
+        description = _description(problem)
+        self._packed = _native.PackedConvolution(description, w, bias, resources(options))
+        self.packed_bytes: int = self._packed.packed_bytes
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name the algorithm, and its scratch memory where the weights are packed."""
+        name, scratch, _ = _native.algorithm(_description(problem), resources(options), True)
+        return Algorithm(name, scratch)
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem` into `out`; n is read off x."""
+        self._packed.run(x, out)
+
+
+#: Weights packed once; see `fastconv.backends.pack`.
+pack = PackedWeights
+
+
 def measure_peak(threads: int, double_precision: bool, seconds: float) -> float:
     """GFLOP/s of a register-only multiply-add loop; see `fastconv.peak.measure_peak`."""
     return float(_native.measure_peak(threads, double_precision, seconds))
