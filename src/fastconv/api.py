@@ -10,7 +10,7 @@ from . import arguments, calls, dispatch
 from .calls import Pad, Shape, Size
 from .dtypes import Promotion
 from .explanation import Explanation
-from .options import resolve
+from .options import current, resolve
 from .problem import ConvProblem, Cost
 
 
@@ -121,6 +121,27 @@ def conv2d(
     array([[0., 4., 4., 0.],
            [0., 4., 4., 0.]])
     """
+    around = current()
+    key = None
+    if (
+        type(x) is type(w) is np.ndarray
+        and (bias is None or type(bias) is np.ndarray)
+        and (out is None or type(out) is np.ndarray)
+        and (threads is None or type(threads) is int)
+        and calls.is_plain(stride, pad, dilation, groups)
+    ):
+        key = (
+            x.shape, w.shape, x.dtype, w.dtype, stride, pad, dilation, groups,
+            None if bias is None else (bias.shape, bias.dtype), activation, pad_mode, flip, layout,
+            dtype, precision, backend, threads, id(around),
+        )  # fmt: skip
+        known = calls.remembered(key)
+        if known is not None:
+            if known.direct is not None:
+                y = known.direct(x, w, bias, out)
+                if y is not None:
+                    return y
+            return known.call.run(x, w, bias, out, flip)
     arrays = arguments.array_kind(x, w, bias, out)
     x, w = arguments.as_array("x", x), arguments.as_array("w", w)
     bias = None if bias is None else arguments.as_array("bias", bias)
@@ -131,6 +152,8 @@ def conv2d(
     if out is not None:
         arguments.check_output(calls.namespace(arrays), *described, out)
     call = calls.Call(described, resolve(backend, precision, threads), arrays)
+    if key is not None:
+        calls.remember(key, call, flip, around)
     return call.run(x, w, bias, out, flip)
 
 

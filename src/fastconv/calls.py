@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import arguments, dispatch
-from .backends import Backend
+from .backends import Backend, Direct, direct
 from .dispatch import Choice
 from .dtypes import Promotion, promote
 from .errors import DTypeError
@@ -98,6 +98,45 @@ class Call:
         return result
 
 
+class Remembered(NamedTuple):
+    """A call that will be made again with other arrays of the same shapes, dtypes and options."""
+
+    call: Call
+    #: The backend's short way for arrays that need no conversion.
+    direct: Direct | None
+    #: Options in force around the call: held, so that their identity stays theirs.
+    around: Options
+
+
+#: The calls made last, by everything that decides them. Their keys hold no array's values.
+_remembered: dict[Any, Remembered] = {}
+MOST_REMEMBERED = 1024
+
+
+def remembered(key: Any) -> Remembered | None:
+    """Find a call by its key."""
+    try:
+        return _remembered.get(key)
+    except TypeError:  # an argument that cannot be hashed; the call itself will explain
+        return None
+
+
+def remember(key: Any, call: Call, flip: bool, around: Options) -> None:
+    """Keep a call for the next one with an equal key."""
+    short = None
+    if call.promotion.result == call.promotion.computed and call.problem.out_bytes:
+        short = direct(call.backend, call.problem, call.options, flip)
+    if len(_remembered) >= MOST_REMEMBERED:
+        _remembered.clear()
+    _remembered[key] = Remembered(call, short, around)
+
+
+def forget() -> None:
+    """Forget all calls, and what they chose."""
+    _remembered.clear()
+    dispatch.select.cache_clear()
+
+
 def namespace(arrays: str) -> Any:
     """Return the module of a kind of array: NumPy or CuPy."""
     return sys.modules["cupy"] if arrays == "cupy" else np
@@ -135,7 +174,7 @@ def describe(
 
     Only plain integers may be cached: 1 and 1.0 are equal keys, and 1.0 must be refused.
     """
-    plain = _is_plain(stride) and _is_plain(pad) and _is_plain(dilation) and _is_plain(groups)
+    plain = is_plain(stride, pad, dilation, groups)
     function = _describe_cached if plain else _describe_cached.__wrapped__
     described = function(
         x_shape, w.shape, x_dtype, w.dtype, stride, pad, dilation, groups,
@@ -146,8 +185,10 @@ def describe(
     return described
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether `value` is made of int, str and tuple alone, hence hashable and of one meaning."""
-    if type(value) is tuple:
-        return all(_is_plain(item) for item in value)
-    return type(value) is int or type(value) is str
+def is_plain(*values: Any) -> bool:
+    """Whether all are made of int, str and tuple alone, hence hashable and of one meaning."""
+    for value in values:
+        kind = type(value)
+        if kind is not int and kind is not str and not (kind is tuple and is_plain(*value)):
+            return False
+    return True

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import arguments, calls, dispatch
-from .backends import Weights, pack
+from .backends import Direct, Weights, pack
 from .calls import Call, Pad, Shape, Size
 from .errors import DTypeError, ShapeError
 from .explanation import Explanation
@@ -128,6 +128,8 @@ class Conv2dPlan:
             kernel, addend = call.readable_weights(self._w, self._bias, flip)
             self._weights: Weights = pack(call.backend, call.problem, call.options, kernel, addend)
         self._calls: dict[int, Call] = {call.problem.n: call}
+        rounded = call.promotion.result != call.promotion.computed
+        self._direct: Direct | None = None if rounded else self._weights.direct
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         """Convolve images.
@@ -149,6 +151,10 @@ class Conv2dPlan:
         OutputError, MemoryError
             As `conv2d`.
         """
+        if self._direct is not None:
+            y = self._direct(x, out)
+            if y is not None:
+                return y
         planned = self._call
         arrays = arguments.array_kind(x, self._w, out)
         x = arguments.as_array("x", x)

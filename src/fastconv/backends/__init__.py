@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from ..options import Options
@@ -15,9 +16,16 @@ class Algorithm(NamedTuple):
     scratch_bytes: int
 
 
+#: Function of arrays as the caller holds them, (x, w, bias, out) or for packed weights (x, out),
+#: that returns the result, or declines by returning None and having done nothing.
+Direct = Callable[..., Any]
+
+
 class Weights(Protocol):
     """Weights (and bias) made ready once, for any number of runs by any number of threads."""
 
+    #: Takes (x, out); None where there is no such short way.
+    direct: Direct | None
     #: Bytes that the algorithm's own form of the weights takes; 0 where w is read as it is.
     packed_bytes: int
 
@@ -55,6 +63,7 @@ class Backend(Protocol):
 class UnpackedWeights:
     """Weights of a backend that has no form of its own for them: arrays, kept."""
 
+    direct: Direct | None = None
     packed_bytes = 0
 
     def __init__(self, backend: Backend, w: Any, bias: Any | None) -> None:
@@ -67,6 +76,16 @@ class UnpackedWeights:
     def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
         """Compute `problem` into `out`."""
         self._backend.run(problem, options, x, self._w, self._bias, out)
+
+
+def direct(backend: Backend, problem: ConvProblem, options: Options, flip: bool) -> Direct | None:
+    """Return the backend's short way for arrays that need no conversion, None where it has none.
+
+    A backend that has one has a function ``direct(problem, options, flip)``.
+    """
+    function = getattr(backend, "direct", None)
+    found: Direct | None = None if function is None else function(problem, options, flip)
+    return found
 
 
 def pack(

@@ -10,7 +10,7 @@ from .. import activations
 from ..borders import PAD_MODES
 from ..options import Options
 from ..problem import ConvProblem
-from . import Algorithm
+from . import Algorithm, Direct
 
 #: Operand dtypes, in the order of the extension's `Element`.
 ELEMENTS = ("float32", "float64")
@@ -90,6 +90,14 @@ def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None
     _native.conv2d(_description(problem), x, w, bias, out, resources(options))
 
 
+def direct(problem: ConvProblem, options: Options, flip: bool) -> Direct | None:
+    """Return a function (x, w, bias, out) for arrays as the caller holds them; see `Backend`."""
+    function: Direct | None = _native.direct(
+        _description(problem), resources(options), problem.rank, flip
+    )
+    return function
+
+
 class PackedWeights:
     """Weights in the form that the problem's algorithm reads; see `fastconv.backends.Weights`."""
 
@@ -97,6 +105,7 @@ class PackedWeights:
         description = _description(problem)
         self._packed = _native.PackedConvolution(description, w, bias, resources(options))
         self.packed_bytes: int = self._packed.packed_bytes
+        self.direct: Direct | None = self._packed.direct(problem.rank)
 
     def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
         """Name the algorithm, and its scratch memory where the weights are packed."""
