@@ -11,6 +11,7 @@
 
 #include "conv/algorithm.hpp"
 #include "cpu.hpp"
+#include "direct.hpp"
 #include "parallel.hpp"
 #include "workspace.hpp"
 
@@ -51,21 +52,23 @@ View<const T> weight_view(const Problem& problem, const py::array& w) {
 }
 
 template <class T>
+const ResultOf<T>* bias_pointer(const Problem& problem, const py::object& bias) {
+    if (bias.is_none()) return nullptr;
+    const py::array values = py::cast<py::array>(bias);
+    if (!values.dtype().equal(py::dtype::of<ResultOf<T>>()) || values.ndim() != 1 ||
+        values.shape(0) != problem.k ||
+        (problem.k > 1 && values.strides(0) != Index(sizeof(ResultOf<T>)))) {
+        throw std::invalid_argument("bias: wrong dtype, shape or stride");
+    }
+    return static_cast<const ResultOf<T>*>(values.data());
+}
+
+template <class T>
 Operands<T> operands(const Problem& problem, const py::array& x, const py::array& w,
                      const py::object& bias, const py::array& y) {
     const Problem& d = problem;
-    Operands<T> arrays{view<const T>(x, {d.n, d.c, d.h, d.w}, "x"), weight_view<T>(problem, w),
-                       nullptr, nullptr, view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out")};
-    if (!bias.is_none()) {
-        const py::array values = py::cast<py::array>(bias);
-        if (!values.dtype().equal(py::dtype::of<ResultOf<T>>()) || values.ndim() != 1 ||
-            values.shape(0) != d.k ||
-            (d.k > 1 && values.strides(0) != Index(sizeof(ResultOf<T>)))) {
-            throw std::invalid_argument("bias: wrong dtype, shape or stride");
-        }
-        arrays.bias = static_cast<const ResultOf<T>*>(values.data());
-    }
-    return arrays;
+    return {view<const T>(x, {d.n, d.c, d.h, d.w}, "x"), weight_view<T>(problem, w), nullptr,
+            bias_pointer<T>(problem, bias), view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out")};
 }
 
 struct FreeMemory {
@@ -79,12 +82,6 @@ PackedMemory allocate_packed(Index bytes) {
         std::aligned_alloc(kLine, (std::size_t(bytes) + kLine - 1) / kLine * kLine));
     if (!memory) throw std::bad_alloc();
     return memory;
-}
-
-// True when a signal handler raised; the exception stays set and is thrown after the loop.
-bool interrupted() {
-    py::gil_scoped_acquire gil;
-    return PyErr_CheckSignals() != 0;
 }
 
 // Calls `body` with a value of the type that x and w hold.
@@ -107,8 +104,7 @@ void run(const Problem& problem, const Operands<T>& arrays, const Resources& res
         py::gil_scoped_release no_gil;
         status = choose<T>(problem, resources.fast).run(problem, arrays, resources, interrupted);
     }
-    if (status == Status::kInterrupted) throw py::error_already_set();
-    if (status == Status::kNoMemory) throw std::bad_alloc();
+    throw_unless_ok(status);
 }
 
 void conv2d(const Problem& problem, const py::array& x, const py::array& w, const py::object& bias,
@@ -118,46 +114,42 @@ void conv2d(const Problem& problem, const py::array& x, const py::array& w, cons
     });
 }
 
-// A convolution whose weights are packed once; see fastconv/plan.py. Nothing changes after
-// construction, so any number of threads may run it at once.
-class PackedConvolution {
-  public:
-    PackedConvolution(const Problem& problem, const py::array& w, const py::object& bias,
-                      const Resources& resources)
-        : problem_(problem), resources_(resources), w_(w), bias_(bias) {
-        problem_.n = 1;
-        if (is_empty(problem_)) return;
-        with_element(problem_.element, [&](auto zero) {
+// Weights in the form their algorithm reads, made once; see fastconv/plan.py. Nothing changes
+// after construction, so any number of threads may use it at once.
+struct PackedWeights {
+    PackedWeights(const Problem& described, const py::array& kernel, const py::object& addend,
+                  const Resources& given)
+        : problem(described), resources(given), w(kernel), bias(addend) {
+        problem.n = 1;
+        if (is_empty(problem)) return;
+        with_element(problem.element, [&](auto zero) {
             using T = decltype(zero);
-            const Algorithm<T>& algorithm = choose<T>(problem_, resources_.fast);
-            const View<const T> weights = weight_view<T>(problem_, w);
-            packed_bytes_ = algorithm.packed_bytes(problem_);
-            if (packed_bytes_ == 0) return;
-            packed_ = allocate_packed(packed_bytes_);
+            const Algorithm<T>& algorithm = choose<T>(problem, resources.fast);
+            const View<const T> weights = weight_view<T>(problem, w);
+            bytes = algorithm.packed_bytes(problem);
+            if (bytes == 0) return;
+            memory = allocate_packed(bytes);
             py::gil_scoped_release no_gil;
-            algorithm.pack(problem_, weights, packed_.get());
+            algorithm.pack(problem, weights, memory.get());
         });
     }
 
     void run(const py::array& x, const py::array& y) const {
-        Problem problem = problem_;
-        problem.n = x.ndim() > 0 ? x.shape(0) : 0;
-        with_element(problem.element, [&](auto zero) {
-            auto arrays = operands<decltype(zero)>(problem, x, w_, bias_, y);
-            arrays.packed = packed_.get();
-            ::run(problem, arrays, resources_);
+        Problem batch = problem;
+        batch.n = x.ndim() > 0 ? x.shape(0) : 0;
+        with_element(batch.element, [&](auto zero) {
+            auto arrays = operands<decltype(zero)>(batch, x, w, bias, y);
+            arrays.packed = memory.get();
+            ::run(batch, arrays, resources);
         });
     }
 
-    Index packed_bytes() const { return packed_bytes_; }
-
-  private:
-    Problem problem_;
-    Resources resources_;
-    py::array w_;
-    py::object bias_;
-    PackedMemory packed_;
-    Index packed_bytes_ = 0;
+    Problem problem;
+    Resources resources;
+    py::array w;
+    py::object bias;
+    PackedMemory memory;
+    Index bytes = 0;
 };
 
 py::tuple algorithm(const Problem& problem, const Resources& resources, bool packed) {
@@ -165,6 +157,34 @@ py::tuple algorithm(const Problem& problem, const Resources& resources, bool pac
         const auto& chosen = choose<decltype(zero)>(problem, resources.fast);
         const Footprint footprint = chosen.footprint(problem, resources, packed);
         return py::make_tuple(chosen.name, footprint.scratch_bytes, footprint.threads);
+    });
+}
+
+// The function of direct.hpp; None where there is nothing to compute.
+py::object make_direct(const Problem& problem, const Resources& resources, int rank, bool flipped) {
+    if (is_empty(problem)) return py::none();
+    return with_element(problem.element, [&](auto zero) {
+        using T = decltype(zero);
+        const Form form{rank, problem.channels_last};
+        return direct_function(std::make_unique<DirectConvolution<T>>(
+                                   problem, resources, form, flipped, Operands<T>{}, nullptr),
+                               false);
+    });
+}
+
+py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int rank) {
+    const Problem& problem = packed->problem;
+    if (is_empty(problem)) return py::none();
+    return with_element(problem.element, [&](auto zero) {
+        using T = decltype(zero);
+        Operands<T> fixed{};
+        fixed.w = weight_view<T>(problem, packed->w);
+        fixed.packed = packed->memory.get();
+        fixed.bias = bias_pointer<T>(problem, packed->bias);
+        const Form form{rank, problem.channels_last};
+        return direct_function(std::make_unique<DirectConvolution<T>>(problem, packed->resources,
+                                                                      form, false, fixed, packed),
+                               true);
     });
 }
 
@@ -244,11 +264,14 @@ PYBIND11_MODULE(_native, module) {
                  return Resources{threads, thread_bytes, fast};
              }),
              py::kw_only(), py::arg("threads"), py::arg("thread_bytes"), py::arg("fast"));
-    py::class_<PackedConvolution>(module, "PackedConvolution")
+    py::class_<PackedWeights, std::shared_ptr<PackedWeights>>(module, "PackedConvolution")
         .def(py::init<const Problem&, const py::array&, const py::object&, const Resources&>(),
              py::arg("problem"), py::arg("w"), py::arg("bias"), py::arg("resources"))
-        .def("run", &PackedConvolution::run, py::arg("x"), py::arg("out"))
-        .def_property_readonly("packed_bytes", &PackedConvolution::packed_bytes);
+        .def("run", &PackedWeights::run, py::arg("x"), py::arg("out"))
+        .def("direct", &make_packed_direct, py::arg("rank"))
+        .def_readonly("packed_bytes", &PackedWeights::bytes);
+    module.def("direct", &make_direct, py::arg("problem"), py::arg("resources"), py::arg("rank"),
+               py::arg("flip"));
     module.def("conv2d", &conv2d, py::arg("problem"), py::arg("x"), py::arg("w"), py::arg("bias"),
                py::arg("out"), py::arg("resources"));
     module.def("algorithm", &algorithm, py::arg("problem"), py::arg("resources"),

@@ -14,7 +14,7 @@ import pytest
 from support import backends
 
 import fastconv
-from fastconv import dispatch
+from fastconv import calls, dispatch
 from fastconv.backends import reference
 from fastconv.cli import console, main, measure
 from fastconv.demo import alexnet
@@ -365,10 +365,10 @@ def test_bench_options(tmp_path, arguments):
 
 def test_bench_records_a_refusal_beside_results(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reference, "supports", lambda problem, given: "not on Sundays")
-    dispatch.select.cache_clear()
+    calls.forget()
     path = tmp_path / "bench.json"
     assert main([*SMALL_BENCH, *REFERENCE, "--json", str(path)]) == 1
-    dispatch.select.cache_clear()
+    calls.forget()
     (result,) = json.loads(path.read_text())["results"]
     assert "not on Sundays" in result["refusal"]
     assert result["ok"] is None

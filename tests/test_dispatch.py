@@ -10,7 +10,7 @@ import pytest
 from support import processes
 
 import fastconv
-from fastconv import dispatch
+from fastconv import calls, dispatch
 from fastconv.options import BACKENDS, resolve
 
 X, W = np.ones((1, 2, 5, 5), "f4"), np.ones((3, 2, 3, 3), "f4")
@@ -28,10 +28,10 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Missing]:
         real = dispatch.availability.__wrapped__
         monkeypatch.setattr(dispatch, "availability", lambda n: reasons.get(n) or real(n))
         monkeypatch.setattr(dispatch, "_warned", False)
-        dispatch.select.cache_clear()
+        calls.forget()
 
     yield hide
-    dispatch.select.cache_clear()
+    calls.forget()
 
 
 def test_the_table_is_ordered_specific_to_general() -> None:
@@ -134,7 +134,7 @@ def test_cupy_arrays_without_cuda(missing: Missing) -> None:
 def test_the_choice_is_a_pure_function(missing: Missing) -> None:
     missing()
     one = dispatch.select(PROBLEM, OPTIONS)
-    dispatch.select.cache_clear()
+    calls.forget()
     assert dispatch.select(PROBLEM, OPTIONS) == one
 
 

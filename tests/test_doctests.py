@@ -37,8 +37,10 @@ def test_examples(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["conv2d", "conv_cost", "explain", "output_shape", "available_backends", "options"]
-)
+    "name",
+    ["conv2d", "conv_cost", "explain", "output_shape", "available_backends", "options",
+     "plan_conv2d"],
+)  # fmt: skip
 def test_public_functions_have_examples(name: str) -> None:
     function = getattr(fastconv, name)
     assert doctest.DocTestFinder().find(function, name)[0].examples

@@ -19,7 +19,7 @@ from support import control_word, guard, judge, processes, ratios
 from support.cases import FAMILIES, Arrays, Case, draw, logical_image
 
 from fastconv import accuracy as contract
-from fastconv import dispatch
+from fastconv import calls, dispatch
 from fastconv.activations import ACTIVATIONS
 from fastconv.backends import reference
 from fastconv.problem import ConvProblem
@@ -309,7 +309,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Run], None]]:
         monkeypatch.setattr(dispatch, "load", lambda n: planted if n == "reference" else load(n))
 
     yield put
-    dispatch.select.cache_clear()
+    calls.forget()
 
 
 @pytest.mark.parametrize("name", JUDGES)

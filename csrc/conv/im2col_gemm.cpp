@@ -41,7 +41,8 @@ int useful_threads(const Problem& problem, int threads) {
     const double macs = double(problem.n) * double(problem.k) * double(problem.p) *
                         double(problem.q) * double(problem.c / problem.groups) * double(problem.r) *
                         double(problem.s);
-    const int processors = std::max(2, int(std::thread::hardware_concurrency()));
+    // asked once: glibc reads a file each time, which takes longer than a small convolution
+    static const int processors = std::max(2, int(std::thread::hardware_concurrency()));
     threads = std::min(threads, kThreadsPerProcessor * processors);
     return int(std::max(1.0, std::min(double(threads), macs / kThreadMacs)));
 }

@@ -20,11 +20,13 @@ from .errors import (
 )
 from .explanation import Explanation
 from .options import options
+from .plan import Conv2dPlan, plan_conv2d
 from .problem import ConvProblem, Cost
 
 __all__ = [
     "BackendUnavailable",
     "BackendUnsupported",
+    "Conv2dPlan",
     "ConvProblem",
     "Cost",
     "DTypeError",
@@ -40,6 +42,7 @@ __all__ = [
     "explain",
     "options",
     "output_shape",
+    "plan_conv2d",
     "show_config",
 ]
 

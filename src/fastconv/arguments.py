@@ -97,6 +97,11 @@ def readable(xp: Any, array: Any, dtype: str) -> Any:
     return array if xp is not np or _is_plain_memory(array) else array.copy()
 
 
+def private_copy(array: Any) -> Any:
+    """Contiguous copy of `array` in native byte order, which later changes do not reach."""
+    return array.astype(array.dtype.newbyteorder("="), order="C")
+
+
 def check_bias(bias: Any, dtype: np.dtype[Any]) -> None:
     """Raise if converting `bias` to the result's `dtype` would lose more than precision."""
     if bias.dtype.kind not in "biuf" or not np.can_cast(bias.dtype, dtype, "same_kind"):

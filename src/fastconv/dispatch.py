@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import FrameType
 from typing import NamedTuple, cast
 
 from .backends import Algorithm, Backend
@@ -134,5 +136,16 @@ def _warn_if_native_is_missing(rejected: list[tuple[str, str]]) -> None:
         return
     _warned = True
     warnings.warn(
-        f"fastconv runs without its native backend: {reason}", RuntimeWarning, stacklevel=4
+        f"fastconv runs without its native backend: {reason}",
+        RuntimeWarning,
+        stacklevel=_frames_inside() + 1,
     )
+
+
+def _frames_inside() -> int:
+    """Count frames from the caller's on that belong to this package: the next is the user's."""
+    frame: FrameType | None = sys._getframe(1)
+    count = 0
+    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == __package__:
+        frame, count = frame.f_back, count + 1
+    return count

@@ -26,6 +26,8 @@ class Explanation:
         Backends that cannot serve this call, with their reasons.
     able : tuple of str
         Backends below the chosen one that could serve as well.
+    packed_bytes : int
+        Memory a plan holds for packed weights, beside its copy of w; 0 for a call without a plan.
     """
 
     problem: ConvProblem
@@ -37,6 +39,7 @@ class Explanation:
     precision: str
     rejected: tuple[tuple[str, str], ...]
     able: tuple[str, ...]
+    packed_bytes: int = 0
 
     @classmethod
     def of(
@@ -45,6 +48,7 @@ class Explanation:
         options: Options,
         choice: Choice,
         others: list[tuple[str, str | None]],
+        packed_bytes: int = 0,
     ) -> Explanation:
         """Join the choice with what every other backend says of the problem."""
         return cls(
@@ -57,6 +61,7 @@ class Explanation:
             options.precision,
             tuple((name, reason) for name, reason in others if reason is not None),
             tuple(name for name, reason in others if reason is None and name != choice.backend),
+            packed_bytes,
         )
 
     def __str__(self) -> str:
@@ -71,6 +76,8 @@ class Explanation:
             f"{_quantity(cost.bytes)}B moved at least, {cost.intensity:.3g} flop/B",
             f"scratch    {_quantity(self.scratch_bytes)}B",
         ]
+        if self.packed_bytes:
+            lines.append(f"packed     {_quantity(self.packed_bytes)}B of weights")
         lines += [f"rejected   {name}: {reason}" for name, reason in self.rejected]
         lines += [f"could too  {name}" for name in self.able]
         return "\n".join(lines)

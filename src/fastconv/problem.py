@@ -14,7 +14,7 @@ Dimensions, everywhere in fastconv:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -208,12 +208,27 @@ class ConvProblem:
                     f"(dilation included), the padded input has {extent}: {shapes}; "
                     f"use a smaller kernel or dilation, or pad='same'"
                 )
-        if problem.out_bytes > np.iinfo(np.intp).max:
-            raise SizeError(
-                f"the output {format_shape(problem.out_shape, problem.out_axes)} of {shapes} "
-                f"needs {problem.out_bytes} bytes, more than an address space holds; use less pad"
-            )
+        problem._check_bytes()
         return problem
+
+    def with_batch(self, n: int) -> ConvProblem:
+        """Return the same problem for `n` images; raises `SizeError` as `describe` does."""
+        problem = replace(self, n=n)
+        problem._check_bytes()
+        return problem
+
+    def _check_bytes(self) -> None:
+        if self.out_bytes > np.iinfo(np.intp).max:
+            x = format_shape(self.x_shape, array_axes(self.rank, self.layout))
+            w = (
+                format_shape((self.r, self.s), ("R", "S"))
+                if self.rank == 2
+                else format_shape(self.w_shape, WEIGHT_AXES)
+            )
+            raise SizeError(
+                f"the output {format_shape(self.out_shape, self.out_axes)} of x {x}, w {w} "
+                f"needs {self.out_bytes} bytes, more than an address space holds; use less pad"
+            )
 
     @cached_property
     def p(self) -> int:

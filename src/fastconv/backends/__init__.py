@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from ..options import Options
@@ -13,6 +14,26 @@ class Algorithm(NamedTuple):
 
     name: str
     scratch_bytes: int
+
+
+#: Function of arrays as the caller holds them, (x, w, bias, out) or for packed weights (x, out),
+#: that returns the result, or declines by returning None and having done nothing.
+Direct = Callable[..., Any]
+
+
+class Weights(Protocol):
+    """Weights (and bias) made ready once, for any number of runs by any number of threads."""
+
+    #: Takes (x, out); None where there is no such short way.
+    direct: Direct | None
+    #: Bytes that the algorithm's own form of the weights takes; 0 where w is read as it is.
+    packed_bytes: int
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name the algorithm and its scratch memory: as the backend does, for packed weights."""
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem`, which may have any n, into `out`; the same bits as `Backend.run`."""
 
 
 class Backend(Protocol):
@@ -37,3 +58,45 @@ class Backend(Protocol):
         self, problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any
     ) -> None:
         """Compute `problem` into `out`, every element of it."""
+
+
+class UnpackedWeights:
+    """Weights of a backend that has no form of its own for them: arrays, kept."""
+
+    direct: Direct | None = None
+    packed_bytes = 0
+
+    def __init__(self, backend: Backend, w: Any, bias: Any | None) -> None:
+        self._backend, self._w, self._bias = backend, w, bias
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name what the backend runs."""
+        return self._backend.algorithm(problem, options)
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem` into `out`."""
+        self._backend.run(problem, options, x, self._w, self._bias, out)
+
+
+def direct(backend: Backend, problem: ConvProblem, options: Options, flip: bool) -> Direct | None:
+    """Return the backend's short way for arrays that need no conversion, None where it has none.
+
+    A backend that has one has a function ``direct(problem, options, flip)``.
+    """
+    function = getattr(backend, "direct", None)
+    found: Direct | None = None if function is None else function(problem, options, flip)
+    return found
+
+
+def pack(
+    backend: Backend, problem: ConvProblem, options: Options, w: Any, bias: Any | None
+) -> Weights:
+    """Make w and bias, which nobody changes any more, ready for many runs on `backend`.
+
+    A backend with a form of its own for weights has a function ``pack(problem, options, w, bias)``.
+    """
+    function = getattr(backend, "pack", None)
+    if function is None:
+        return UnpackedWeights(backend, w, bias)
+    weights: Weights = function(problem, options, w, bias)
+    return weights

@@ -10,7 +10,7 @@ from .. import activations
 from ..borders import PAD_MODES
 from ..options import Options
 from ..problem import ConvProblem
-from . import Algorithm
+from . import Algorithm, Direct
 
 #: Operand dtypes, in the order of the extension's `Element`.
 ELEMENTS = ("float32", "float64")
@@ -88,6 +88,37 @@ def resources(options: Options) -> Any:
 def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:
     """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
     _native.conv2d(_description(problem), x, w, bias, out, resources(options))
+
+
+def direct(problem: ConvProblem, options: Options, flip: bool) -> Direct | None:
+    """Return a function (x, w, bias, out) for arrays as the caller holds them; see `Backend`."""
+    function: Direct | None = _native.direct(
+        _description(problem), resources(options), problem.rank, flip
+    )
+    return function
+
+
+class PackedWeights:
+    """Weights in the form that the problem's algorithm reads; see `fastconv.backends.Weights`."""
+
+    def __init__(self, problem: ConvProblem, options: Options, w: Any, bias: Any | None) -> None:
+        description = _description(problem)
+        self._packed = _native.PackedConvolution(description, w, bias, resources(options))
+        self.packed_bytes: int = self._packed.packed_bytes
+        self.direct: Direct | None = self._packed.direct(problem.rank)
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name the algorithm, and its scratch memory where the weights are packed."""
+        name, scratch, _ = _native.algorithm(_description(problem), resources(options), True)
+        return Algorithm(name, scratch)
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem` into `out`; n is read off x."""
+        self._packed.run(x, out)
+
+
+#: Weights packed once; see `fastconv.backends.pack`.
+pack = PackedWeights
 
 
 def measure_peak(threads: int, double_precision: bool, seconds: float) -> float:

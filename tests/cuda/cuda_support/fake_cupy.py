@@ -121,10 +121,10 @@ class ndarray:
         """View with other axis order."""
         return self._like(self._host.transpose(axes))
 
-    def astype(self, dtype: Any) -> ndarray:
+    def astype(self, dtype: Any, order: str = "K") -> ndarray:
         """Convert, on the array's own device, which must be current as in CuPy."""
         assert self._gpu.current == self._device, "a kernel of CuPy on another device's array"
-        return self._like(self._host.astype(dtype))
+        return self._like(self._host.astype(dtype, order=order))
 
     def get(self) -> np.ndarray[Any, Any]:
         """Copy to the host."""

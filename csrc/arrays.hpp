@@ -1,0 +1,102 @@
+// NumPy arrays as views, read from NumPy's own structure: no Python call, no conversion, no copy.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "problem.hpp"
+
+namespace fastconv {
+
+using NumpyArray = pybind11::detail::PyArray_Proxy;
+
+// How the caller holds images: of four axes, three (one image) or two (one channel of it).
+struct Form {
+    int rank;
+    bool channels_last;
+};
+
+// Where the logical axes stand in the caller's array; -1: nowhere, there is only index 0.
+struct Axes {
+    int at[4];
+};
+
+inline Axes image_axes(Form form) {
+    if (form.rank == 2) return {{-1, -1, 0, 1}};
+    if (form.rank == 3) return form.channels_last ? Axes{{-1, 2, 0, 1}} : Axes{{-1, 0, 1, 2}};
+    return form.channels_last ? Axes{{0, 3, 1, 2}} : Axes{{0, 1, 2, 3}};
+}
+
+inline Axes weight_axes(Form form) {
+    return form.rank == 2 ? Axes{{-1, -1, 0, 1}} : Axes{{0, 1, 2, 3}};
+}
+
+// The array behind `object`, or null: unless it is of NumPy's own class (no subclass), holds T in
+// native byte order, aligned and in whole steps. Python converts what is refused here.
+template <class T>
+const NumpyArray* plain_array(PyObject* object) {
+    using namespace pybind11::detail;
+    const npy_api& api = npy_api::get();
+    if (Py_TYPE(object) != api.PyArray_Type_) return nullptr;
+    const NumpyArray* array = array_proxy(object);
+    const auto* type = array_descriptor_proxy(array->descr);
+    const bool native = type->byteorder == '=' || type->byteorder == '|';
+    if (type->type_num != npy_format_descriptor<std::remove_const_t<T>>::value || !native ||
+        !(array->flags & npy_api::NPY_ARRAY_ALIGNED_)) {
+        return nullptr;
+    }
+    for (int axis = 0; axis < array->nd; ++axis) {
+        if (array->strides[axis] % Index(sizeof(T)) != 0) return nullptr;
+    }
+    return array;
+}
+
+inline bool is_writeable(const NumpyArray& array) {
+    return (array.flags & pybind11::detail::npy_api::NPY_ARRAY_WRITEABLE_) != 0;
+}
+
+// The logical view of a plain array; false unless it has exactly this logical shape.
+template <class T>
+bool logical_view(const NumpyArray& array, int rank, const Axes& axes, const Index (&shape)[4],
+                  View<T>& view) {
+    if (array.nd != rank) return false;
+    view.data = reinterpret_cast<T*>(array.data);
+    for (int axis = 0; axis < 4; ++axis) {
+        const int held = axes.at[axis];
+        if ((held < 0 ? 1 : array.dimensions[held]) != shape[axis]) return false;
+        view.stride[axis] = held < 0 ? 0 : array.strides[held] / Index(sizeof(T));
+    }
+    return true;
+}
+
+// Turns the kernel by 180 degrees.
+template <class T>
+void flip(View<T>& view, Index r, Index s) {
+    view.data += (r - 1) * view.stride[2] + (s - 1) * view.stride[3];
+    view.stride[2] = -view.stride[2];
+    view.stride[3] = -view.stride[3];
+}
+
+// Whether the address ranges of two non-empty arrays meet: what numpy.may_share_memory says.
+struct Extent {
+    std::intptr_t begin, end;
+};
+
+inline Extent extent(const NumpyArray& array, Index item) {
+    Extent found{reinterpret_cast<std::intptr_t>(array.data),
+                 reinterpret_cast<std::intptr_t>(array.data) + item};
+    for (int axis = 0; axis < array.nd; ++axis) {
+        const Index reach = (array.dimensions[axis] - 1) * array.strides[axis];
+        (reach < 0 ? found.begin : found.end) += reach;
+    }
+    return found;
+}
+
+inline bool meet(const Extent& a, const Extent& b) {
+    return a.begin < b.end && b.begin < a.end;
+}
+
+}  // namespace fastconv

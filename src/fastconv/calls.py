@@ -1,0 +1,194 @@
+"""A call, described and chosen: what `conv2d` repeats and a plan keeps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import arguments, dispatch
+from .backends import Backend, Direct, direct
+from .dispatch import Choice
+from .dtypes import Promotion, promote
+from .errors import DTypeError
+from .options import Options
+from .problem import ConvProblem
+
+Shape = tuple[int, ...]
+Size = int | tuple[int, int]
+Pad = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
+
+
+class Described(NamedTuple):
+    """A problem and the dtypes its arrays are read, computed and returned in."""
+
+    problem: ConvProblem
+    promotion: Promotion
+
+
+class Call:
+    """One convolution with everything decided that no array's values change.
+
+    Attributes
+    ----------
+    problem, promotion : ConvProblem, Promotion
+    options : Options
+    choice : Choice
+    backend : Backend
+        The module that `choice` names.
+    arrays : str
+        ``numpy`` or ``cupy``.
+    """
+
+    __slots__ = ("arrays", "backend", "choice", "options", "problem", "promotion", "xp")
+
+    def __init__(self, described: Described, options: Options, arrays: str) -> None:
+        self.problem, self.promotion = described
+        self.options, self.arrays = options, arrays
+        self.choice: Choice = dispatch.select(self.problem, options, arrays)
+        self.backend: Backend = dispatch.load(self.choice.backend)
+        self.xp: Any = namespace(arrays)
+
+    def with_batch(self, n: int) -> Call:
+        """Return the same call for n images, made by the same backend."""
+        call = Call.__new__(Call)
+        call.problem, call.promotion = self.problem.with_batch(n), self.promotion
+        call.options, call.arrays, call.xp = self.options, self.arrays, self.xp
+        call.choice, call.backend = self.choice, self.backend
+        return call
+
+    def run(self, x: Any, w: Any, bias: Any, out: Any, flip: bool) -> Any:
+        """Convolve arrays as the caller holds them; everything but `out` has been checked."""
+        if out is not None:
+            arguments.check_output(self.xp, self.problem, self.promotion, out)
+        with arguments.on_device(self.arrays, x=x, w=w, bias=bias, out=out):
+            kernel, addend = self.readable_weights(w, bias, flip)
+
+            def compute(image: Any, target: Any) -> None:
+                self.backend.run(self.problem, self.options, image, kernel, addend, target)
+
+            return self.compute(x, (w, addend), out, compute)
+
+    def readable_weights(self, w: Any, bias: Any, flip: bool) -> tuple[Any, Any]:
+        """Logical w and contiguous bias in the dtypes that backends read; views where they can."""
+        kernel = arguments.kernel(w, flip)
+        kernel = arguments.readable(self.xp, kernel, self.promotion.operand)
+        if bias is not None:
+            bias = arguments.readable(self.xp, bias, self.promotion.computed)
+            bias = self.xp.ascontiguousarray(bias)
+        return kernel, bias
+
+    def compute(
+        self, x: Any, others: tuple[Any, ...], out: Any, function: Callable[[Any, Any], None]
+    ) -> Any:
+        """Run function(x, result) on logical views; `others` are inputs that `out` may overlap."""
+        target, result = arguments.output(self.xp, self.problem, self.promotion, out, (x, *others))
+        if target.size:
+            image = arguments.logical(x, self.problem)
+            function(
+                arguments.readable(self.xp, image, self.promotion.operand),
+                arguments.logical(target, self.problem),
+            )
+        if result is not target:
+            with np.errstate(over="ignore", invalid="ignore"):
+                result[...] = target
+        return result
+
+
+class Remembered(NamedTuple):
+    """A call that will be made again with other arrays of the same shapes, dtypes and options."""
+
+    call: Call
+    #: The backend's short way for arrays that need no conversion.
+    direct: Direct | None
+    #: Options in force around the call: held, so that their identity stays theirs.
+    around: Options
+
+
+#: The calls made last, by everything that decides them. Their keys hold no array's values.
+_remembered: dict[Any, Remembered] = {}
+MOST_REMEMBERED = 1024
+
+
+def remembered(key: Any) -> Remembered | None:
+    """Find a call by its key."""
+    try:
+        return _remembered.get(key)
+    except TypeError:  # an argument that cannot be hashed; the call itself will explain
+        return None
+
+
+def remember(key: Any, call: Call, flip: bool, around: Options) -> None:
+    """Keep a call for the next one with an equal key."""
+    short = None
+    if call.promotion.result == call.promotion.computed and call.problem.out_bytes:
+        short = direct(call.backend, call.problem, call.options, flip)
+    if len(_remembered) >= MOST_REMEMBERED:
+        _remembered.clear()
+    _remembered[key] = Remembered(call, short, around)
+
+
+def forget() -> None:
+    """Forget all calls, and what they chose."""
+    _remembered.clear()
+    dispatch.select.cache_clear()
+
+
+def namespace(arrays: str) -> Any:
+    """Return the module of a kind of array: NumPy or CuPy."""
+    return sys.modules["cupy"] if arrays == "cupy" else np
+
+
+def promotion_of(x: np.dtype[Any], w: np.dtype[Any], dtype: Any) -> Promotion:
+    """Promote the operands' dtypes; `dtype` is whatever the caller wrote."""
+    try:
+        wanted = None if dtype is None else np.dtype(dtype)
+    except TypeError as error:
+        raise DTypeError(f"dtype={dtype!r} is no dtype: {error}") from None
+    return promote(x, w, wanted)
+
+
+@lru_cache(maxsize=1024)
+def _describe_cached(
+    x_shape: Shape, w_shape: Shape, x_dtype: Any, w_dtype: Any, stride: Any, pad: Any,
+    dilation: Any, groups: Any, bias_shape: Shape | None, activation: Any, pad_mode: Any,
+    layout: Any, dtype: Any,
+) -> Described:  # fmt: skip
+    promotion = promotion_of(x_dtype, w_dtype, dtype)
+    problem = ConvProblem.describe(
+        x_shape, w_shape, stride=stride, pad=pad, dilation=dilation, groups=groups,
+        pad_mode=pad_mode, layout=layout, promotion=promotion, bias_shape=bias_shape,
+        activation=activation,
+    )  # fmt: skip
+    return Described(problem, promotion)
+
+
+def describe(
+    x_shape: Shape, x_dtype: Any, w: Any, stride: Any, pad: Any, dilation: Any, groups: Any,
+    bias: Any, activation: Any, pad_mode: Any, layout: Any, dtype: Any,
+) -> Described:  # fmt: skip
+    """Describe the call and check its bias; equal calls are described once.
+
+    Only plain integers may be cached: 1 and 1.0 are equal keys, and 1.0 must be refused.
+    """
+    plain = is_plain(stride, pad, dilation, groups)
+    function = _describe_cached if plain else _describe_cached.__wrapped__
+    described = function(
+        x_shape, w.shape, x_dtype, w.dtype, stride, pad, dilation, groups,
+        None if bias is None else bias.shape, activation, pad_mode, layout, dtype,
+    )  # fmt: skip
+    if bias is not None:
+        arguments.check_bias(bias, np.dtype(described.promotion.computed))
+    return described
+
+
+def is_plain(*values: Any) -> bool:
+    """Whether all are made of int, str and tuple alone, hence hashable and of one meaning."""
+    for value in values:
+        kind = type(value)
+        if kind is not int and kind is not str and not (kind is tuple and is_plain(*value)):
+            return False
+    return True
