@@ -18,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 
 // Longer than a Python program takes from one call to the next, short enough that an idle process
 // is quiet at once.
-constexpr auto kSpin = std::chrono::microseconds(50);
+constexpr auto kSpin = std::chrono::microseconds(100);
 // Threads beyond a few per processor only wait for each other, and creating them can fail.
 constexpr int kThreadsPerProcessor = 4;
 // Creating threads that the system refused is tried again after so long.
@@ -90,6 +90,7 @@ void JobSlot::open(Index tasks, int threads, const TaskBody& body) {
     tasks_ = tasks;
     body_ = &body;
     threads_.store(threads, std::memory_order_relaxed);
+    processor_.store(current_processor(), std::memory_order_relaxed);
     state_.store(tasks * kTask + (threads - 1) * kNumber, std::memory_order_release);
 }
 
@@ -156,9 +157,14 @@ ThreadPool* ThreadPool::current() {
     static const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
     (void)registered;
 #endif
-    ThreadPool* pool = new (std::nothrow) ThreadPool;
+    ThreadPool* pool = nullptr;
     ThreadPool* other = nullptr;
-    if (!pool || current_pool.compare_exchange_strong(other, pool)) return pool;
+    try {
+        pool = new ThreadPool;
+    } catch (const std::bad_alloc&) {
+        return nullptr;  // the caller works alone
+    }
+    if (current_pool.compare_exchange_strong(other, pool)) return pool;
     delete pool;
     return other;
 }
@@ -170,7 +176,8 @@ int& ThreadPool::depth() {
 
 ThreadPool::ThreadPool()
     : processors_(std::max(1, int(std::thread::hardware_concurrency()))),
-      most_threads_(std::min(kThreadsPerProcessor * std::max(2, processors_), kMostThreads)) {}
+      most_threads_(std::min(kThreadsPerProcessor * std::max(2, processors_), kMostThreads)),
+      workers_(new Worker[std::size_t(most_threads_)]) {}
 
 JobSlot* ThreadPool::open(Index tasks, int threads, const TaskBody& body) {
     std::uint64_t taken = taken_.load(), lowest;
@@ -182,7 +189,7 @@ JobSlot* ThreadPool::open(Index tasks, int threads, const TaskBody& body) {
     grow(threads - 1);
     slot.open(tasks, threads, body);
     open_.fetch_or(lowest);
-    opened_.advance();
+    events_.fetch_add(1);
     wake_for(slot, threads - 1);
     return &slot;
 }
@@ -198,8 +205,8 @@ void ThreadPool::release(JobSlot& slot) {
 void ThreadPool::leave() {
     running_.fetch_sub(1);
     if (open_.load() == 0) return;
-    opened_.advance();
-    if (spinning_.load() == 0) opened_.wake(1);
+    events_.fetch_add(1);
+    wake(1 - spinning_.load(), -1);
 }
 
 int ThreadPool::room(const JobSlot& slot) const {
@@ -208,18 +215,28 @@ int ThreadPool::room(const JobSlot& slot) const {
 }
 
 void ThreadPool::wake_for(const JobSlot& slot, int most) {
-    opened_.wake(std::min({most, room(slot), kWakes}) - spinning_.load());
+    wake(std::min({most, room(slot), kWakes}) - spinning_.load(), slot.processor());
+}
+
+// The first that sleep: always the same ones, as long as they suffice.
+void ThreadPool::wake(int most, int busy) {
+    if (most <= 0 || sleepers_.load() == 0) return;
+    const int workers = worker_count_.load(), here = current_processor();
+    for (int worker = 0; worker < workers && most > 0; ++worker) {
+        if (workers_[worker].wake(here, busy, sleepers_)) --most;
+    }
 }
 
 void ThreadPool::grow(int workers) {
-    if (workers_.load(std::memory_order_relaxed) >= workers) return;
+    if (worker_count_.load(std::memory_order_relaxed) >= workers) return;
     const std::unique_lock<std::mutex> lock(growing_, std::try_to_lock);
     if (!lock || Clock::now() < retry_) return;
     const SignalsBlocked blocked;
-    while (workers_.load() < workers) {
+    while (worker_count_.load() < workers) {
         try {
-            std::thread(&ThreadPool::work, this).detach();
-            workers_.fetch_add(1);
+            Worker& worker = workers_[worker_count_.load()];
+            std::thread([this, &worker] { work(worker); }).detach();
+            worker_count_.fetch_add(1);
         } catch (const std::exception&) {  // those we have do the work
             retry_ = Clock::now() + kRetry;
             return;
@@ -227,19 +244,21 @@ void ThreadPool::grow(int workers) {
     }
 }
 
-void ThreadPool::work() {
+void ThreadPool::work(Worker& self) {
+    self.begin();
     depth() = 1;
     for (;;) {
-        const EventCount::Ticket ticket = opened_.ticket();
+        const std::uint32_t seen = events_.load();
+        const auto changed = [&] { return events_.load() != seen; };
         if (help()) continue;
         // one processor is the program's, whether it computes here or not
         if (std::max(1, running_.load()) + spinning_.load() < processors_) {
             spinning_.fetch_add(1);
-            const bool changed = spin_until([&] { return opened_.ticket() != ticket; });
+            const bool spun = spin_until(changed);
             spinning_.fetch_sub(1);
-            if (changed) continue;
+            if (spun) continue;
         }
-        opened_.wait(ticket);
+        self.sleep_unless(changed, sleepers_);
     }
 }
 

@@ -4,10 +4,12 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 
 #include "event_count.hpp"
 #include "parallel.hpp"
+#include "worker.hpp"
 
 namespace fastconv {
 
@@ -31,6 +33,7 @@ class alignas(128) JobSlot {
 
     void run(Index task, int thread) const { (*body_)(task, thread); }
     int threads() const { return threads_.load(std::memory_order_relaxed); }
+    int processor() const { return processor_.load(std::memory_order_relaxed); }  // the caller's
     int wanted() const;  // how many more workers would find a task and a thread number
 
   private:
@@ -41,7 +44,7 @@ class alignas(128) JobSlot {
     std::atomic<std::int64_t> state_{0};
     alignas(64) Index tasks_ = 0;
     const TaskBody* body_ = nullptr;
-    std::atomic<int> threads_{0};
+    std::atomic<int> threads_{0}, processor_{-1};
     EventCount left_;
 };
 
@@ -75,10 +78,11 @@ class ThreadPool {
 
     ThreadPool();
     void grow(int workers);
-    void work();
+    void work(Worker& self);
     bool help();
     int room(const JobSlot& slot) const;
     void wake_for(const JobSlot& slot, int most);
+    void wake(int most, int busy);
     std::uint64_t bit(const JobSlot& slot) const { return std::uint64_t(1) << (&slot - slots_); }
 
     const int processors_, most_threads_;
@@ -87,10 +91,12 @@ class ThreadPool {
     std::atomic<std::uint64_t> open_{0};               // slots that workers look into
     std::atomic<int> running_{0};                      // callers and workers that compute
     std::atomic<int> spinning_{0};                     // workers awake for the next job
-    EventCount opened_;
+    std::atomic<std::uint32_t> events_{0};             // counts what workers should look up for
+    std::atomic<int> sleepers_{0};                     // workers asleep
 
     std::mutex growing_;
-    std::atomic<int> workers_{0};
+    std::unique_ptr<Worker[]> workers_;
+    std::atomic<int> worker_count_{0};
     std::chrono::steady_clock::time_point retry_{};
 };
 
