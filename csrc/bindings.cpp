@@ -10,6 +10,7 @@
 #include "conv/conv.hpp"
 #include "cpu.hpp"
 #include "parallel.hpp"
+#include "parallel_probe.hpp"
 #include "workspace.hpp"
 
 namespace py = pybind11;
@@ -61,6 +62,16 @@ Operands<T> operands(const Problem& problem, const py::array& x, const py::array
     return arrays;
 }
 
+// Runs `work`, which throws nothing, without the GIL. Unlike py::gil_scoped_release it takes the
+// GIL back outside a destructor: at the end of the process Python ends a daemon thread there by
+// pthread_exit, which may unwind a function but not a destructor.
+template <class Work>
+void without_gil(const Work& work) {
+    PyThreadState* const state = PyEval_SaveThread();
+    work();
+    PyEval_RestoreThread(state);
+}
+
 // True when a signal handler raised; the exception stays set and is thrown after the loop.
 bool interrupted() {
     py::gil_scoped_acquire gil;
@@ -72,10 +83,7 @@ void run(const Problem& problem, const py::array& x, const py::array& w, const p
          const py::array& y, const Resources& resources) {
     const Operands<T> arrays = operands<T>(problem, x, w, bias, y);
     Status status;
-    {
-        py::gil_scoped_release no_gil;
-        status = run_conv2d<T>(problem, arrays, resources, interrupted);
-    }
+    without_gil([&] { status = run_conv2d<T>(problem, arrays, resources, interrupted); });
     if (status == Status::kInterrupted) throw py::error_already_set();
     if (status == Status::kNoMemory) throw std::bad_alloc();
 }
@@ -118,6 +126,17 @@ double measure_peak(int threads, bool double_precision, double seconds) {
                  },
                  {});
     return total.load() / 1e9;
+}
+
+py::dict probe(Index tasks, int threads, Index microseconds, bool nested) {
+    ParallelProbe seen;
+    without_gil(
+        [&] { seen = probe_parallel_for(tasks, threads, microseconds, nested, interrupted); });
+    if (!seen.completed) throw py::error_already_set();
+    using py::operator""_a;
+    return py::dict("missed"_a = seen.missed, "repeated"_a = seen.repeated,
+                    "shared"_a = seen.shared, "threads"_a = seen.threads,
+                    "outside"_a = seen.outside);
 }
 
 py::dict build_facts() {
@@ -176,5 +195,7 @@ PYBIND11_MODULE(_native, module) {
     module.def("build_facts", &build_facts);
     module.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("double_precision"),
                py::arg("seconds"));
+    module.def("parallel_probe", &probe, py::arg("tasks"), py::arg("threads"),
+               py::arg("microseconds") = 0, py::arg("nested") = false);
     module.def("fail_next_allocations", &fail_next_allocations, py::arg("count"));
 }
