@@ -13,6 +13,7 @@
 #include "cpu.hpp"
 #include "direct.hpp"
 #include "parallel.hpp"
+#include "parallel_probe.hpp"
 #include "workspace.hpp"
 
 namespace py = pybind11;
@@ -100,10 +101,9 @@ template <class T>
 void run(const Problem& problem, const Operands<T>& arrays, const Resources& resources) {
     if (is_empty(problem)) return;
     Status status;
-    {
-        py::gil_scoped_release no_gil;
+    without_gil([&] {
         status = choose<T>(problem, resources.fast).run(problem, arrays, resources, interrupted);
-    }
+    });
     throw_unless_ok(status);
 }
 
@@ -129,8 +129,7 @@ struct PackedWeights {
             bytes = algorithm.packed_bytes(problem);
             if (bytes == 0) return;
             memory = allocate_packed(bytes);
-            py::gil_scoped_release no_gil;
-            algorithm.pack(problem, weights, memory.get());
+            without_gil([&] { algorithm.pack(problem, weights, memory.get()); });
         });
     }
 
@@ -211,6 +210,17 @@ double measure_peak(int threads, bool double_precision, double seconds) {
     return total.load() / 1e9;
 }
 
+py::dict probe(Index tasks, int threads, Index microseconds, bool nested) {
+    ParallelProbe seen;
+    without_gil(
+        [&] { seen = probe_parallel_for(tasks, threads, microseconds, nested, interrupted); });
+    if (!seen.completed) throw py::error_already_set();
+    using py::operator""_a;
+    return py::dict("missed"_a = seen.missed, "repeated"_a = seen.repeated,
+                    "shared"_a = seen.shared, "threads"_a = seen.threads,
+                    "outside"_a = seen.outside);
+}
+
 py::dict build_facts() {
     py::dict facts;
     facts["isa"] = active_kernels().isa;
@@ -280,5 +290,7 @@ PYBIND11_MODULE(_native, module) {
     module.def("build_facts", &build_facts);
     module.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("double_precision"),
                py::arg("seconds"));
+    module.def("parallel_probe", &probe, py::arg("tasks"), py::arg("threads"),
+               py::arg("microseconds") = 0, py::arg("nested") = false);
     module.def("fail_next_allocations", &fail_next_allocations, py::arg("count"));
 }

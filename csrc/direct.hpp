@@ -12,6 +12,16 @@ namespace fastconv {
 
 namespace py = pybind11;
 
+// Runs `work`, which throws nothing, without the GIL. Unlike py::gil_scoped_release it takes the
+// GIL back outside a destructor: at the end of the process Python ends a daemon thread there by
+// pthread_exit, which may unwind a function but not a destructor.
+template <class Work>
+void without_gil(const Work& work) {
+    PyThreadState* const state = PyEval_SaveThread();
+    work();
+    PyEval_RestoreThread(state);
+}
+
 // True when a signal handler raised; the exception stays set and is thrown after the loop.
 inline bool interrupted() {
     py::gil_scoped_acquire gil;
@@ -141,10 +151,7 @@ class DirectConvolution final : public Direct {
             return;
         }
         Status status;
-        {
-            py::gil_scoped_release no_gil;
-            status = algorithm_.run(problem, arrays, resources_, interrupted);
-        }
+        without_gil([&] { status = algorithm_.run(problem, arrays, resources_, interrupted); });
         throw_unless_ok(status);
     }
 

@@ -1,17 +1,9 @@
 #include "parallel.hpp"
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
-#include <system_error>
-#include <thread>
-#include <vector>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#endif
+#include "thread_pool.hpp"
 
 namespace fastconv {
 namespace {
@@ -19,102 +11,88 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kPollInterval = std::chrono::milliseconds(50);
 
-std::atomic<bool> pool_used{false};
-std::atomic<bool> pool_lost{false};
-
-void after_fork_in_child() {
-    if (pool_used.load()) pool_lost.store(true);
-}
-
-void watch_forks() {
-#if defined(__unix__) || defined(__APPLE__)
-    static const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
-    (void)registered;
-#endif
-}
-
-// Hands out tasks one at a time: the machine may slow one core down at any moment.
-class Queue {
+class Poll {
   public:
-    Queue(Index tasks, const std::function<void(Index, int)>& body, const Interrupt& interrupt)
-        : tasks_(tasks), body_(body), interrupt_(interrupt), next_poll_(Clock::now()) {
-        next_poll_ += kPollInterval;
+    explicit Poll(const Interrupt& interrupt) : interrupt_(interrupt) {
+        if (interrupt_) next_ = Clock::now() + kPollInterval;
     }
 
-    // `polls` is true on the calling thread alone.
-    void work(int thread, bool polls) {
-        for (;;) {
-            if (stopped_.load(std::memory_order_relaxed)) return;
-            const Index task = next_.fetch_add(1, std::memory_order_relaxed);
-            if (task >= tasks_) return;
-            body_(task, thread);
-            if (polls) poll();
-        }
+    bool stops() {
+        if (!interrupt_ || Clock::now() < next_) return false;
+        next_ = Clock::now() + kPollInterval;
+        return interrupt_();
     }
-
-    bool completed() const { return !stopped_.load(); }
 
   private:
-    void poll() {
-        if (!interrupt_ || Clock::now() < next_poll_) return;
-        next_poll_ = Clock::now() + kPollInterval;
-        if (interrupt_()) stopped_.store(true);
-    }
-
-    const Index tasks_;
-    const std::function<void(Index, int)>& body_;
     const Interrupt& interrupt_;
-    Clock::time_point next_poll_;
-    std::atomic<Index> next_{0};
-    std::atomic<bool> stopped_{false};
+    Clock::time_point next_{};
 };
 
-void run_on_new_threads(Queue& queue, int threads) {
-    std::vector<std::thread> others;
-    for (int thread = 1; thread < threads; ++thread) {
-        try {
-            others.emplace_back([&queue, thread] { queue.work(thread, false); });
-        } catch (const std::system_error&) {
-            break;  // the system has no more threads; those we have do the work
-        }
+// A call of parallel_for. Ends it in the destructor: pthread_exit in `interrupt` (a daemon thread
+// at the end of a Python process) must not take the stack away from workers.
+class Call {
+  public:
+    Call() : outermost_(ThreadPool::depth()++ == 0), pool_(ThreadPool::current()) {
+        if (outermost_ && pool_) pool_->enter();
     }
-    queue.work(0, true);
-    for (std::thread& other : others) other.join();
-}
+
+    ~Call() {
+        if (slot_) slot_->stop();
+        if (slot_) pool_->close(*slot_);
+        const bool spin = slot_ && pool_->may_spin();
+        if (outermost_ && pool_) pool_->leave();
+        if (slot_) slot_->await_workers(spin);
+        if (slot_) pool_->release(*slot_);
+        --ThreadPool::depth();
+    }
+
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+    // False if the tasks are to be done by the calling thread alone.
+    bool share(Index tasks, int threads, const TaskBody& body) {
+        if (!outermost_ || !pool_ || tasks > ThreadPool::kMostTasks) return false;
+        threads = int(std::min<Index>(std::min(threads, pool_->most_threads()), tasks));
+        if (threads > 1) slot_ = pool_->open(tasks, threads, body);
+        return slot_;
+    }
+
+    bool work(const TaskBody& body, Poll& poll) {
+        Index task;
+        while (slot_->draw(task)) {
+            body(task, 0);
+            const bool stops = poll.stops();
+            if (pool_ != ThreadPool::current()) slot_->forget_workers();  // this is a forked child
+            if (stops) return false;
+        }
+        return true;
+    }
+
+  private:
+    const bool outermost_;
+    ThreadPool* const pool_;
+    JobSlot* slot_ = nullptr;
+};
 
 }  // namespace
 
-bool parallel_for(Index tasks, int threads, const std::function<void(Index, int)>& body,
-                  const Interrupt& interrupt) {
-    if (threads > tasks) threads = int(tasks);
-    Queue queue(tasks, body, interrupt);
-#if defined(_OPENMP)
-    if (threads <= 1 || omp_in_parallel()) {
-        queue.work(0, true);
-    } else if (pool_lost.load()) {
-        run_on_new_threads(queue, threads);
-    } else {
-        watch_forks();
-        pool_used.store(true);
-#pragma omp parallel num_threads(threads)
-        queue.work(omp_get_thread_num(), omp_get_thread_num() == 0);
+bool parallel_for(Index tasks, int threads, TaskBody body, const Interrupt& interrupt) {
+    Poll poll(interrupt);
+    Call call;
+    if (call.share(tasks, threads, body)) return call.work(body, poll);
+    for (Index task = 0; task < tasks; ++task) {
+        body(task, 0);
+        if (poll.stops()) return false;
     }
-#else
-    if (threads <= 1) {
-        queue.work(0, true);
-    } else {
-        run_on_new_threads(queue, threads);
-    }
-#endif
-    return queue.completed();
+    return true;
+}
+
+int parallel_depth() {
+    return ThreadPool::depth();
 }
 
 const char* threading_layer() {
-#if defined(_OPENMP)
-    return "OpenMP";
-#else
-    return "std::thread";
-#endif
+    return "std::thread pool";
 }
 
 }  // namespace fastconv

@@ -2,6 +2,10 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "parallel.hpp"
 
 namespace fastconv {
 namespace {
@@ -14,6 +18,7 @@ std::atomic<int> failures{0};
 struct Block {
     void* data = nullptr;
     std::size_t size = 0;
+    std::unique_ptr<Block> inner;  // of calls from inside parallel_for
 
     ~Block() { std::free(data); }
 
@@ -26,7 +31,7 @@ struct Block {
     }
 };
 
-thread_local Block block;
+thread_local Block outer;
 
 bool fails_on_request() {
     int left = failures.load();
@@ -39,9 +44,14 @@ bool fails_on_request() {
 
 void* thread_workspace(std::size_t bytes) {
     if (fails_on_request()) return nullptr;
-    const bool fits = block.data && block.size >= bytes;
-    const bool wasteful = block.size > kKeep && block.size / 4 > bytes;
-    return fits && !wasteful ? block.data : block.resize(bytes ? bytes : kAlignment);
+    Block* block = &outer;
+    for (int depth = parallel_depth(); depth > 0; --depth) {
+        if (!block->inner) block->inner.reset(new (std::nothrow) Block);
+        if (!(block = block->inner.get())) return nullptr;
+    }
+    const bool fits = block->data && block->size >= bytes;
+    const bool wasteful = block->size > kKeep && block->size / 4 > bytes;
+    return fits && !wasteful ? block->data : block->resize(bytes ? bytes : kAlignment);
 }
 
 void fail_next_allocations(int count) {
