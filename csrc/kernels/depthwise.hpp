@@ -136,37 +136,190 @@ inline bool finishes_later(Activation activation) {
            activation != Activation::kRelu6;
 }
 
+// Which padded rows of an image a tile reads: offsets of rows, or of a row of zeros. Offsets are in
+// bytes, so that rows of zeros elsewhere in memory cost no branch.
+struct RowOffsets {
+    Index offset[kMostSpan];
+    Index inside[kMostSpan];  // all bits set, or none for a row of zeros
+    Index begin = -1, span = 0;
+    bool all_inside = false;
+
+    void set(const Problem& problem, Index pitch_bytes, Index first, Index count) {
+        if (first == begin && count == span) return;
+        begin = first;
+        span = count;
+        all_inside = true;
+        for (Index i = 0; i < count; ++i) {
+            const Index row =
+                source_index(first + i - problem.pad_top, problem.h, problem.pad_mode);
+            offset[i] = row < 0 ? 0 : row * pitch_bytes;
+            inside[i] = row < 0 ? 0 : -1;
+            all_inside = all_inside && row >= 0;
+        }
+    }
+
+    // rows[i]: row i of the image at `base`, or the zeros.
+    template <class T>
+    void place(const T* base, const T* zeros, const T** rows) const {
+        const Index zero = reinterpret_cast<Index>(zeros);
+        const Index away = reinterpret_cast<Index>(base) - zero;
+        for (Index i = 0; i < span; ++i) {
+            rows[i] = reinterpret_cast<const T*>(zero + ((away + offset[i]) & inside[i]));
+        }
+    }
+};
+
+// Elements [column, column + lanes) of a row of `size`; those outside are zero and not touched.
+template <class T>
+inline Vec<T> load_inside(const T* row, Index column, Index size) {
+    constexpr Index kL = kLanes<T>;
+    if (column >= 0 && column + kL <= size) return load(row + column);
+    const Index begin = least(most(-column, 0), kL);
+    const Index end = most(least(size - column, kL), begin);
+    if constexpr (kHasMaskedLoad) {
+        return masked_load(row + column, lane_mask<T>(int(begin), int(end)));
+    }
+    Vec<T> v{};
+    for (Index i = begin; i < end; ++i) v[i] = row[column + i];
+    return v;
+}
+
+template <class T>
+inline Vec<T> every_second(Vec<T> a, Vec<T> b, int first) {
+    IntVec<T> lane;
+    for (int i = 0; i < kLanes<T>; ++i) lane[i] = 2 * i + first;
+    return __builtin_shuffle(a, b, lane);
+}
+
+// What the tiles of all output channels have in common where lanes are pixels: one block of
+// columns of the problem.
+template <class T>
+struct PlaneGeometry {
+    static constexpr Index kMostVectors = 64;
+
+    const Problem& problem;
+    const DepthwiseCut& cut;
+    Index q0, lanes;
+    Index column;          // of x, for the first lane and tap
+    Index length, phases;  // of a row in scratch
+    bool direct;           // x is read in place
+    StripCut<T> strip_cut;
+    Index offsets[kMostTaps];
+    Inside inside[kMostTaps];  // of each phase
+    Mask<T> masks[kMostVectors * kMostTaps];
+
+    PlaneGeometry(const DepthwiseJob<T>& job, Index first, Index last)
+        : problem(job.problem),
+          cut(job.cut),
+          q0(first),
+          lanes(last - first),
+          column(first * problem.stride_w - problem.pad_left),
+          strip_cut(lanes, false) {
+        const Index reach = (problem.s - 1) * problem.dilation_w;
+        const Index step = problem.stride_w;
+        length = lanes + reach / step;
+        phases = least(step, reach + 1);
+        for (Index phase = 0; phase < phases; ++phase) {
+            inside[phase] = inside_lanes(column + phase, step, length, problem.w);
+        }
+        const bool framed = column >= 0 && column + reach + lanes <= problem.w;
+        const Index pitch = job.arrays.x.stride[2] * Index(sizeof(T));
+        // rows a multiple of a page apart would push each other out of the cache
+        direct = kHasMaskedLoad && step == 1 && job.arrays.x.stride[3] == 1 &&
+                 (framed || problem.pad_mode == PadMode::kConstant) && pitch % 4096 != 0 &&
+                 strip_cut.full_vectors() < kMostVectors;
+        for (Index s = 0; s < problem.s; ++s) {
+            const Index at = s * problem.dilation_w;
+            offsets[s] = direct ? at : at % step * cut.phase_pitch + at / step;
+        }
+        if (!direct) return;
+        const Index vectors = strip_cut.full_vectors();
+        for (Index v = 0; v < vectors; ++v) {
+            const Index lane = least(v * kLanes<T>, most(strip_cut.full - kLanes<T>, 0));
+            fill_masks(masks + v * problem.s, lane, kLanes<T>);
+        }
+        if (strip_cut.narrow) {
+            fill_masks(masks + vectors * problem.s, strip_cut.narrow_first, kNarrowLanes<T>);
+        }
+    }
+
+    void fill_masks(Mask<T>* to, Index lane, Index count) const {
+        for (Index s = 0; s < problem.s; ++s) {
+            const Index from = column + lane + s * problem.dilation_w;
+            const Index begin = least(most(-from, 0), count);
+            to[s] = lane_mask<T>(int(begin), int(most(least(problem.w - from, count), begin)));
+        }
+    }
+};
+
 // The padded input rows that one tile of a channel reads. Consecutive tiles share rows, which are
 // copied once.
 template <class T>
-struct PaddedRows {
-    const Problem& problem;
-    const DepthwiseCut& cut;
+struct CopiedRows {
+    const PlaneGeometry<T>& geometry;
     const T* plane;
     Index row_stride, column_stride;
-    Index column, length;  // first padded column, and columns of one phase
     T* slots;
-    const T* zero;
-    const T* rows[kMostSpan];
+    const T* zeros;
+    const T** rows;
     Index first = 0, count = 0, next_slot = 0;
 
     // Columns of stride_w are copied apart, so that lanes are consecutive for every tap.
     const T* copy(Index row) {
-        T* slot = slots + next_slot * cut.slot_pitch;
-        next_slot = next_slot + 1 == cut.slots ? 0 : next_slot + 1;
-        const Index phases = least(problem.stride_w, (problem.s - 1) * problem.dilation_w + 1);
-        for (Index phase = 0; phase < phases; ++phase) {
-            const Index from = column + phase;
-            const TapRun<T> run{nullptr, from, 0, length,
-                                inside_lanes(from, problem.stride_w, length, problem.w)};
-            gather_run(slot + phase * cut.phase_pitch, plane + row * row_stride, run, problem,
-                       column_stride);
+        const Problem& problem = geometry.problem;
+        T* slot = slots + next_slot * geometry.cut.slot_pitch;
+        next_slot = next_slot + 1 == geometry.cut.slots ? 0 : next_slot + 1;
+        const T* const from = plane + row * row_stride;
+        const Index pitch = geometry.cut.phase_pitch, length = geometry.length;
+        constexpr Index kL = kLanes<T>;
+        if (column_stride == 1 && problem.stride_w == 1) {
+            for (Index i = 0; i < length; i += kL) {
+                store(slot + i, load_inside(from, geometry.column + i, problem.w));
+            }
+        } else if (column_stride == 1 && problem.stride_w == 2) {
+            for (Index i = 0; i < length; i += kL) {
+                const Index column = geometry.column + 2 * i;
+                const Vec<T> a = load_inside(from, column, problem.w);
+                const Vec<T> b = load_inside(from, column + kL, problem.w);
+                store(slot + i, every_second<T>(a, b, 0));
+                if (geometry.phases > 1) store(slot + pitch + i, every_second<T>(a, b, 1));
+            }
+        } else {
+            for (Index phase = 0; phase < geometry.phases; ++phase) {
+                gather(slot + phase * pitch, from, phase);
+            }
         }
+        if (problem.pad_mode != PadMode::kConstant) fill_border(slot, from);
         return slot;
+    }
+
+    void gather(T* to, const T* from, Index phase) const {
+        const Inside inside = geometry.inside[phase];
+        const Index step = geometry.problem.stride_w;
+        fill_zero(to, inside.begin);
+        fill_zero(to + inside.end, geometry.length - inside.end);
+        copy_strided(to + inside.begin,
+                     from + (geometry.column + phase + inside.begin * step) * column_stride,
+                     step * column_stride, inside.end - inside.begin);
+    }
+
+    void fill_border(T* slot, const T* from) const {
+        const Problem& problem = geometry.problem;
+        for (Index phase = 0; phase < geometry.phases; ++phase) {
+            const Inside inside = geometry.inside[phase];
+            T* to = slot + phase * geometry.cut.phase_pitch;
+            for (Index i = 0; i < geometry.length; ++i) {
+                if (i == inside.begin) i = inside.end;
+                if (i >= geometry.length) break;
+                const Index at = geometry.column + phase + i * problem.stride_w;
+                to[i] = from[source_index(at, problem.w, problem.pad_mode) * column_stride];
+            }
+        }
     }
 
     // Makes rows[0, span) the padded rows from `begin` on; begin never decreases.
     void advance(Index begin, Index span) {
+        const Problem& problem = geometry.problem;
         const Index gone = least(begin - first, count);
         count -= gone;
         for (Index i = 0; i < count; ++i) rows[i] = rows[i + gone];
@@ -174,134 +327,141 @@ struct PaddedRows {
         for (; count < span; ++count) {
             const Index row =
                 source_index(begin + count - problem.pad_top, problem.h, problem.pad_mode);
-            rows[count] = row < 0 ? zero : copy(row);
+            rows[count] = row < 0 ? zeros : copy(row);
         }
     }
 };
 
-// A block of rows and columns of one output channel.
+// Units of a task where lanes are pixels: blocks of rows of output channels.
 template <class T>
-void plane_block(const DepthwiseJob<T>& job, Index image, Index k, Index p0, Index p1, Index q0,
-                 Index q1, const T* weights, T* scratch) {
-    const Problem& problem = job.problem;
-    const DepthwiseCut& cut = job.cut;
-    const View<const T>& x = job.arrays.x;
-    const View<T>& y = job.arrays.y;
-    T* const zero = scratch;
-    T* const slots = zero + cut.slot_pitch;
-    T* const buffer = slots + cut.slots * cut.slot_pitch;
-    const Index reach = (problem.s - 1) * problem.dilation_w;
-    const Index channel = k / (problem.k / problem.groups);
-    PaddedRows<T> padded{problem,
-                         cut,
-                         x.data + image * x.stride[0] + channel * x.stride[1],
-                         x.stride[2],
-                         x.stride[3],
-                         q0 * problem.stride_w - problem.pad_left,
-                         q1 - q0 + reach / problem.stride_w,
-                         slots,
-                         zero,
-                         {}};
-    ColumnTaps<T> columns[kMostTaps];
-    for (Index s = 0; s < problem.s; ++s) {
-        const Index at = s * problem.dilation_w;
-        columns[s] = {padded.rows, at % problem.stride_w * cut.phase_pitch + at / problem.stride_w};
-    }
-    const T bias = job.arrays.bias ? job.arrays.bias[k] : T(0);
-    Strip<T> strip = make_strip(problem, columns);
-    strip.weights = weights;
-    strip.bias = &bias;
-    strip.lanes = q1 - q0;
-    const bool in_place = y.stride[3] == 1;
-    const Index buffer_pitch = whole_lines<T>(cut.col_block);
-    T* const plane = y.data + image * y.stride[0] + k * y.stride[1] + q0 * y.stride[3];
-    const int shape = strip_shape(problem.r, problem.stride_h, problem.dilation_h);
-    for (Index p = p0; p < p1;) {
-        const int tile = tile_rows(p1 - p);
-        const Index rows = kTileRows[tile];
-        padded.advance(p * problem.stride_h, row_span(problem, rows));
-        for (Index i = 0; i < rows; ++i) {
-            strip.y[i] = in_place ? plane + (p + i) * y.stride[2] : buffer + i * buffer_pitch;
-        }
-        run_strip<T, false>(strip, shape, tile);
-        for (Index i = 0; i < rows; ++i) {
-            if (finishes_later(problem.activation)) {
-                finish_row<T>(strip.y[i], strip.lanes, nullptr, 0, problem.activation);
-            }
-            if (in_place) continue;
-            T* to = plane + (p + i) * y.stride[2];
-            for (Index q = 0; q < strip.lanes; ++q) to[q * y.stride[3]] = strip.y[i][q];
-        }
-        p += rows;
-    }
-}
-
-template <class T>
-void plane_unit(const DepthwiseJob<T>& job, Index unit, T* scratch) {
-    const Problem& problem = job.problem;
-    const DepthwiseCut& cut = job.cut;
-    const Index row_block = unit % cut.row_blocks;
-    unit /= cut.row_blocks;
-    const Index k = unit % problem.k, image = unit / problem.k;
-    const Index p0 = row_block * cut.row_block, p1 = least(problem.p, p0 + cut.row_block);
-    const Index taps = problem.r * problem.s;
-    T own[kMostTaps * kMostTaps];
-    const T* weights = own;
-    if (job.arrays.packed && !problem.channels_last) {
-        weights = static_cast<const T*>(job.arrays.packed) + k * taps;
-    } else {
-        pack_channel(problem, job.arrays.w, k, own);
-    }
-    for (Index q = 0; q < problem.q; q += cut.col_block) {
-        plane_block(job, image, k, p0, p1, q, least(problem.q, q + cut.col_block), weights,
-                    scratch);
-    }
-}
-
-// The rows that one tile of channel lanes reads, in place: an image with its channels together
-// needs no copy.
-template <class T>
-struct ImageRows {
+struct PlaneTask {
+    const DepthwiseJob<T>& job;
+    const PlaneGeometry<T>& geometry;
+    T* zeros;
+    T* slots;
+    T* buffer;
+    Index buffer_pitch;
     const T* rows[kMostSpan];
-    Index inside[kMostSpan];  // all bits set, or none for a row of zeros
-    Index span;
-    bool all_inside;
+    ColumnTaps<T> columns[kMostTaps];
+    RowOffsets offsets;
+    T own_weights[kMostTaps * kMostTaps];
 
-    void set(const Problem& problem, const T* image, Index row_stride, Index begin, Index count,
-             const T* zero) {
-        span = count;
-        all_inside = true;
-        for (Index i = 0; i < count; ++i) {
-            const Index row =
-                source_index(begin + i - problem.pad_top, problem.h, problem.pad_mode);
-            rows[i] = row < 0 ? zero : image + row * row_stride;
-            inside[i] = row < 0 ? 0 : -1;
-            all_inside = all_inside && row >= 0;
+    PlaneTask(const DepthwiseJob<T>& all, const PlaneGeometry<T>& block, T* scratch)
+        : job(all),
+          geometry(block),
+          zeros(scratch),
+          slots(zeros + all.cut.slot_pitch),
+          buffer(slots + all.cut.slots * all.cut.slot_pitch),
+          buffer_pitch(whole_lines<T>(all.cut.col_block)) {
+        for (Index s = 0; s < job.problem.s; ++s) columns[s] = {rows, geometry.offsets[s]};
+    }
+
+    const T* weights(Index k) {
+        const Index taps = job.problem.r * job.problem.s;
+        if (job.arrays.packed && !job.problem.channels_last) {
+            return static_cast<const T*>(job.arrays.packed) + k * taps;
+        }
+        pack_channel(job.problem, job.arrays.w, k, own_weights);
+        return own_weights;
+    }
+
+    void run(Index image, Index channel, Index k, Index p0, Index p1) {
+        const Problem& problem = job.problem;
+        const View<const T>& x = job.arrays.x;
+        const View<T>& y = job.arrays.y;
+        const T bias = job.arrays.bias ? job.arrays.bias[k] : T(0);
+        Strip<T> strip = make_strip(problem, columns);
+        strip.weights = weights(k);
+        strip.bias = &bias;
+        strip.lanes = geometry.lanes;
+        strip.masks = geometry.masks;
+        const T* const from = x.data + image * x.stride[0] + channel * x.stride[1];
+        T* const to = y.data + image * y.stride[0] + k * y.stride[1] + geometry.q0 * y.stride[3];
+        CopiedRows<T> copied{geometry, from, x.stride[2], x.stride[3], slots, zeros, rows};
+        const int shape = strip_shape(problem.r, problem.stride_h, problem.dilation_h);
+        for (Index p = p0; p < p1;) {
+            const int tile = tile_rows(p1 - p);
+            const Index count = kTileRows[tile];
+            for (Index i = 0; i < count; ++i) {
+                strip.y[i] =
+                    y.stride[3] == 1 ? to + (p + i) * y.stride[2] : buffer + i * buffer_pitch;
+            }
+            const Index span = row_span(problem, count);
+            if (geometry.direct) {
+                offsets.set(problem, x.stride[2] * Index(sizeof(T)), p * problem.stride_h, span);
+                offsets.place(from + geometry.column, zeros, rows);
+                run_strip<T, Lanes::kMaskedPixels>(strip, geometry.strip_cut, shape, tile);
+            } else {
+                copied.advance(p * problem.stride_h, span);
+                run_strip<T, Lanes::kPixels>(strip, geometry.strip_cut, shape, tile);
+            }
+            finish(strip, count, to + p * y.stride[2]);
+            p += count;
+        }
+    }
+
+    void finish(const Strip<T>& strip, Index count, T* to) const {
+        const View<T>& y = job.arrays.y;
+        const bool later = finishes_later(job.problem.activation);
+        if (!later && y.stride[3] == 1) return;
+        for (Index i = 0; i < count; ++i, to += y.stride[2]) {
+            T* const row = strip.y[i];
+            if (later) finish_row<T>(row, strip.lanes, nullptr, 0, job.problem.activation);
+            if (y.stride[3] == 1) continue;
+            for (Index q = 0; q < strip.lanes; ++q) to[q * y.stride[3]] = row[q];
         }
     }
 };
 
-// The columns that one pixel reads: image rows moved to each column.
+template <class T>
+void plane_units(const DepthwiseJob<T>& job, Index begin, Index end, T* scratch) {
+    const Problem& problem = job.problem;
+    const DepthwiseCut& cut = job.cut;
+    const Index multiplier = problem.k / problem.groups;
+    for (Index q = 0; q < problem.q; q += cut.col_block) {
+        const PlaneGeometry<T> geometry(job, q, least(problem.q, q + cut.col_block));
+        PlaneTask<T> task(job, geometry, scratch);
+        Index row_block = begin % cut.row_blocks;
+        Index k = begin / cut.row_blocks % problem.k, image = begin / cut.row_blocks / problem.k;
+        Index channel = k / multiplier, copy = k % multiplier;
+        for (Index unit = begin; unit < end; ++unit) {
+            const Index p = row_block * cut.row_block;
+            task.run(image, channel, k, p, least(problem.p, p + cut.row_block));
+            if (++row_block < cut.row_blocks) continue;
+            row_block = 0;
+            ++k;
+            if (++copy == multiplier) {
+                copy = 0;
+                ++channel;
+            }
+            if (k == problem.k) {
+                k = channel = 0;
+                ++image;
+            }
+        }
+    }
+}
+
+// The columns that one pixel reads, where lanes are channels: image rows moved to each column.
 template <class T>
 struct PixelColumns {
     const T* zeros[kMostSpan];
+    const T* rows[kMostSpan];
     const T* moved[kMostTaps][kMostSpan];
     ColumnTaps<T> columns[kMostTaps];
 
-    void set(const Problem& problem, const ImageRows<T>& image, Index column_stride, Index q) {
+    void set(const Problem& problem, const RowOffsets& offsets, const T* image, Index column_stride,
+             Index q) {
         for (Index s = 0; s < problem.s; ++s) {
             const Index column =
                 source_index(q * problem.stride_w - problem.pad_left + s * problem.dilation_w,
                              problem.w, problem.pad_mode);
             if (column < 0) {
                 columns[s] = {zeros, 0};
-            } else if (image.all_inside) {
-                columns[s] = {image.rows, column * column_stride};
+            } else if (offsets.all_inside) {
+                columns[s] = {rows, column * column_stride};
             } else {
-                const Index offset = column * column_stride;
-                for (Index i = 0; i < image.span; ++i) {
-                    moved[s][i] = image.rows[i] + (offset & image.inside[i]);
-                }
+                offsets.place(image + column * column_stride, zeros[0], moved[s]);
                 columns[s] = {moved[s], 0};
             }
         }
@@ -321,17 +481,17 @@ void channel_unit(const DepthwiseJob<T>& job, Index unit, T* scratch) {
     const Index k0 = block_begin<T>(problem, cut, channel_block);
     const Index lanes = block_begin<T>(problem, cut, channel_block + 1) - k0;
 
-    T* const zero = scratch;
+    T* const zeros = scratch;
     PixelColumns<T> pixel;
-    for (Index i = 0; i < cut.slots; ++i) pixel.zeros[i] = zero;
+    for (Index i = 0; i < cut.slots; ++i) pixel.zeros[i] = zeros;
     Strip<T> strip = make_strip(problem, pixel.columns);
     strip.lanes = lanes;
-    strip.bias = job.arrays.bias ? job.arrays.bias + k0 : zero;
+    strip.bias = job.arrays.bias ? job.arrays.bias + k0 : zeros;
     if (job.arrays.packed && problem.channels_last) {
         strip.weight_pitch = weight_pitch<T>(problem.k);
         strip.weights = static_cast<const T*>(job.arrays.packed) + k0;
     } else {
-        T* const packed = zero + 2 * cut.slot_pitch;
+        T* const packed = zeros + 2 * cut.slot_pitch;
         strip.weight_pitch = cut.slot_pitch;
         strip.weights = packed;
         pack_channel_vectors(problem, job.arrays.w, k0, lanes, packed, strip.weight_pitch);
@@ -339,23 +499,26 @@ void channel_unit(const DepthwiseJob<T>& job, Index unit, T* scratch) {
     const T* const from = x.data + image * x.stride[0] + k0;
     T* const to = y.data + image * y.stride[0] + k0;
     const int shape = strip_shape(problem.r, problem.stride_h, problem.dilation_h);
-    ImageRows<T> rows;
+    const StripCut<T> strip_cut(lanes, true);
+    RowOffsets offsets;
     for (Index p = p0; p < p1;) {
         const int tile = tile_rows(p1 - p);
-        const Index height = kTileRows[tile];
-        rows.set(problem, from, x.stride[2], p * problem.stride_h, row_span(problem, height), zero);
+        const Index count = kTileRows[tile];
+        offsets.set(problem, x.stride[2] * Index(sizeof(T)), p * problem.stride_h,
+                    row_span(problem, count));
+        offsets.place(from, zeros, pixel.rows);
         for (Index q = 0; q < problem.q; ++q) {
-            pixel.set(problem, rows, x.stride[3], q);
-            for (Index i = 0; i < height; ++i) {
+            pixel.set(problem, offsets, from, x.stride[3], q);
+            for (Index i = 0; i < count; ++i) {
                 strip.y[i] = to + (p + i) * y.stride[2] + q * y.stride[3];
             }
-            run_strip<T, true>(strip, shape, tile);
+            run_strip<T, Lanes::kChannels>(strip, strip_cut, shape, tile);
             if (!finishes_later(problem.activation)) continue;
-            for (Index i = 0; i < height; ++i) {
+            for (Index i = 0; i < count; ++i) {
                 finish_row<T>(strip.y[i], lanes, nullptr, 0, problem.activation);
             }
         }
-        p += height;
+        p += count;
     }
 }
 
@@ -364,13 +527,8 @@ void depthwise_task(const DepthwiseJob<T>& job, Index task, T* scratch) {
     const DepthwiseCut& cut = job.cut;
     fill_zero(scratch, cut.slot_pitch);
     const Index begin = task * cut.task_units, end = least(cut.units, begin + cut.task_units);
-    for (Index unit = begin; unit < end; ++unit) {
-        if (cut.channel_lanes) {
-            channel_unit(job, unit, scratch);
-        } else {
-            plane_unit(job, unit, scratch);
-        }
-    }
+    if (!cut.channel_lanes) return plane_units(job, begin, end, scratch);
+    for (Index unit = begin; unit < end; ++unit) channel_unit(job, unit, scratch);
 }
 
 }  // namespace
