@@ -35,6 +35,8 @@ struct Algorithm {
 // One algorithm a file, instantiated there for the types it computes.
 template <class T>
 const Algorithm<T>& im2col_gemm();
+template <class T>
+const Algorithm<T>& depthwise();
 
 // The ladder: the first algorithm that takes the problem. `problem` is not empty.
 template <class T>

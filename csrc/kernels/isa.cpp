@@ -2,6 +2,7 @@
 // FASTCONV_TABLE set by CMakeLists.txt. Everything but the table has internal linkage, and no
 // standard C++ header is included: the linker may keep one copy of an inline function for the
 // whole library, and must not find one compiled for a newer processor here.
+#include "kernels/depthwise.hpp"
 #include "kernels/im2col_gemm.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/peak.hpp"
@@ -15,15 +16,21 @@ namespace {
 
 template <class T>
 constexpr Kernels<T> kernels() {
-    return {{kRows, kCols<T>},
-            kLanes<T>,
-            kMaxDepthBlock<T>,
-            kStepPitch<T>,
-            im2col_gemm_scratch<T>,
-            im2col_gemm_task<T>,
-            packed_group_elements<T>,
-            im2col_gemm_pack<T>,
-            peak_loop<T>};
+    Kernels<T> table{};
+    table.tile = {kRows, kCols<T>};
+    table.lanes = kLanes<T>;
+    table.max_depth_block = kMaxDepthBlock<T>;
+    table.row_panel_lanes = kStepPitch<T>;
+    table.im2col_gemm_scratch = im2col_gemm_scratch<T>;
+    table.im2col_gemm_task = im2col_gemm_task<T>;
+    table.im2col_gemm_packed = packed_group_elements<T>;
+    table.im2col_gemm_pack = im2col_gemm_pack<T>;
+    table.depthwise_geometry = depthwise_geometry<T>;
+    table.depthwise_scratch = depthwise_scratch<T>;
+    table.depthwise_task = depthwise_task<T>;
+    table.depthwise_pack = depthwise_pack<T>;
+    table.peak_loop = peak_loop<T>;
+    return table;
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ namespace {
 // Exchanges the blocks of SPAN lanes that lie across the diagonal in two rows that are SPAN apart:
 // log2(lanes) such passes over all pairs transpose a square of vectors.
 template <int SPAN, class T, int... LANE>
-inline void exchange(Vec<T>& upper, Vec<T>& lower, Lanes<LANE...>) {
+inline void exchange(Vec<T>& upper, Vec<T>& lower, LaneList<LANE...>) {
     constexpr int kL = kLanes<T>;
     const Vec<T> a = upper, b = lower;
     upper = __builtin_shufflevector(a, b, (LANE & SPAN ? kL + LANE - SPAN : LANE)...);

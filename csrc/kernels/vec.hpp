@@ -41,12 +41,12 @@ constexpr int kLanes = VecOf<T>::lanes;
 
 // Lane numbers as template arguments, for shuffles.
 template <int... LANE>
-struct Lanes {};
+struct LaneList {};
 template <int COUNT, int... LANE>
 struct LanesBelow : LanesBelow<COUNT - 1, COUNT - 1, LANE...> {};
 template <int... LANE>
 struct LanesBelow<0, LANE...> {
-    using type = Lanes<LANE...>;
+    using type = LaneList<LANE...>;
 };
 template <int COUNT>
 using AllLanes = typename LanesBelow<COUNT>::type;

@@ -1,0 +1,256 @@
+// The register tile of a depthwise convolution: a few output rows of one vector of lanes. Lanes are
+// pixels of a row (weights are splats) or channels of a pixel (weights are vectors); the rest is
+// the same.
+#pragma once
+
+#include "kernels/copy.hpp"
+#include "kernels/vec.hpp"
+#include "problem.hpp"
+
+namespace fastconv {
+namespace FASTCONV_ISA {
+namespace {
+
+// A vector of any width up to the instruction set's: rows of 7 pixels would leave more than half of
+// 16 lanes idle.
+template <class T, int BYTES>
+struct Pack {
+    typedef T Type __attribute__((vector_size(BYTES)));
+    typedef T Unaligned __attribute__((vector_size(BYTES), aligned(alignof(T)), may_alias));
+    using Element = T;
+    static constexpr int kLanes = BYTES / int(sizeof(T));
+
+    static Type load(const T* p) { return *reinterpret_cast<const Unaligned*>(p); }
+    static void store(T* p, Type v) { *reinterpret_cast<Unaligned*>(p) = v; }
+    static Type splat(T value) { return value - Type{}; }
+
+    // As fastconv's masked_load and store_first, for every width.
+    static Type masked_load(const T* p, Mask<T> mask) {
+#if defined(__AVX512F__)
+        if constexpr (BYTES == 32 && sizeof(T) == 4) {
+            return (Type)_mm256_maskz_loadu_ps((__mmask8)mask, p);
+        } else if constexpr (BYTES == 32) {
+            return (Type)_mm256_maskz_loadu_pd((__mmask8)mask, p);
+        } else
+#endif
+            return FASTCONV_ISA::masked_load(p, mask);
+    }
+    static void store_first(T* p, Type v, Index count) {
+        if (count >= kLanes) return store(p, v);
+#if defined(__AVX512F__)
+        const auto mask = lane_mask<T>(0, int(count));
+        if constexpr (BYTES == 32 && sizeof(T) == 4) {
+            _mm256_mask_storeu_ps(p, (__mmask8)mask, (__m256)v);
+        } else if constexpr (BYTES == 32) {
+            _mm256_mask_storeu_pd(p, (__mmask8)mask, (__m256d)v);
+        } else {
+            masked_store(p, v, mask);
+        }
+#else
+        // masked stores of older instruction sets take tens of cycles on some processors
+        alignas(BYTES) T buffer[kLanes];
+        store(buffer, v);
+        copy_short<T, kLanes>(p, buffer, count);
+#endif
+    }
+};
+
+// Kernels of up to this many rows and columns.
+constexpr int kMostTaps = 9;
+
+// One column of the kernel: where its input rows are, for every input row of the tile in turn.
+template <class T>
+struct ColumnTaps {
+    const T* const* rows;
+    Index offset;  // added to every row
+};
+
+// The operands of one strip: some output rows (as many as the tile has) of `lanes` lanes.
+template <class T>
+struct Strip {
+    const ColumnTaps<T>* columns;
+    Index column_count, row_count;  // of the kernel
+    Index stride, dilation;         // of rows
+    const T* weights;               // [column][row], a vector each where lanes are channels
+    Index weight_pitch;             // from one such vector to the next
+    const T* bias;                  // of every lane where lanes are channels, else of all
+    T low, high;                    // y is clamped: relu and relu6
+    T* y[8];
+    Index lanes;
+    // Lanes are pixels that may lie outside of the row: which ones do not, for every vector and
+    // kernel column.
+    const Mask<T>* masks;
+};
+
+// How lanes are loaded: pixels of rows that hold all of them, pixels by masks, channels.
+enum class Lanes { kPixels, kMaskedPixels, kChannels };
+
+// Adds the products of one kernel column, in the order of its rows, to every row of the tile. An
+// input row is loaded once and serves all the output rows that it belongs to.
+template <class V, int R, int ROWS, int STRIDE, Lanes LANES>
+inline void add_column(typename V::Type (&acc)[ROWS], const Strip<typename V::Element>& strip,
+                       const ColumnTaps<typename V::Element>& column,
+                       const typename V::Element* weights, Index lane,
+                       Mask<typename V::Element> mask) {
+    using Type = typename V::Type;
+    const auto* const* rows = column.rows;
+    const Index offset = column.offset + lane;
+    const auto value_at = [&](const auto* row) {
+        return LANES == Lanes::kMaskedPixels ? V::masked_load(row + offset, mask)
+                                             : V::load(row + offset);
+    };
+    const auto weight_at = [&](Index r) {
+        return LANES == Lanes::kChannels ? V::load(weights + r * strip.weight_pitch + lane)
+                                         : V::splat(weights[r]);
+    };
+    if constexpr (R > 0) {
+        Type weight[R];
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) weight[r] = weight_at(r);
+#pragma GCC unroll 32
+        for (int i = 0; i < (ROWS - 1) * STRIDE + R; ++i) {
+            const Type value = value_at(rows[i]);
+#pragma GCC unroll 8
+            for (int row = 0; row < ROWS; ++row) {
+                const int r = i - row * STRIDE;
+                if (r >= 0 && r < R) acc[row] += weight[r] * value;
+            }
+        }
+    } else {
+        for (Index r = 0; r < strip.row_count; ++r, rows += strip.dilation) {
+            const Type weight = weight_at(r);
+#pragma GCC unroll 8
+            for (int row = 0; row < ROWS; ++row) {
+                acc[row] += weight * value_at(rows[row * strip.stride]);
+            }
+        }
+    }
+}
+
+// Lanes [first, strip.lanes), vector by vector. The last vector is moved back to end with the
+// strip where there is room: what it computes a second time has the same bits. Every element is
+// one chain: bias, then column by column, each in the order of its rows.
+template <class V, int R, int ROWS, int STRIDE, Lanes LANES>
+void strip_tile(const Strip<typename V::Element>& strip, Index first) {
+    using T = typename V::Element;
+    using Type = typename V::Type;
+    const Index lanes = strip.lanes, column_count = strip.column_count;
+    const Index column_weights =
+        (R > 0 ? R : strip.row_count) * (LANES == Lanes::kChannels ? strip.weight_pitch : 1);
+    const Type low = V::splat(strip.low), high = V::splat(strip.high);
+    const ColumnTaps<T>* const columns = strip.columns;
+    const Mask<T>* mask = strip.masks;
+    for (Index lane = first; lane < lanes; lane += V::kLanes) {
+        if (lane > 0 && lane + V::kLanes > lanes) lane = lanes - V::kLanes;
+        Type acc[ROWS];
+        const Type start =
+            LANES == Lanes::kChannels ? V::load(strip.bias + lane) : V::splat(*strip.bias);
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; ++row) acc[row] = start;
+        const T* weights = strip.weights;
+        for (Index s = 0; s < column_count; ++s, weights += column_weights) {
+            const Mask<T> on = LANES == Lanes::kMaskedPixels ? *mask++ : Mask<T>{};
+            add_column<V, R, ROWS, STRIDE, LANES>(acc, strip, columns[s], weights, lane, on);
+        }
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; ++row) {
+            Type v = acc[row];
+            v = v < low ? low : v;
+            v = v > high ? high : v;
+            V::store_first(strip.y[row] + lane, v, lanes - lane);
+        }
+    }
+}
+
+template <class T>
+using StripFunction = void (*)(const Strip<T>&, Index first);
+
+// Rows of a tile: 7 divides the maps of networks (7, 14, 28, 56, 112), and 7 sums, 7 weights, a
+// value and a mask fit 16 registers.
+constexpr int kTileRows[] = {1, 2, 4, 7};
+
+// How many of `left` rows the next tile takes, as an index into kTileRows.
+inline int tile_rows(Index left) {
+    if (left >= 7 && left != 8 && left != 10 && left != 12) return 3;
+    return left >= 4 ? 2 : left >= 2 ? 1 : 0;
+}
+
+// Functions by shape of the kernel's columns and index into kTileRows.
+template <class V, Lanes LANES>
+struct StripTable {
+    StripFunction<typename V::Element> by_shape[7][4];
+
+    template <int SHAPE, int R, int STRIDE>
+    constexpr void fill() {
+        by_shape[SHAPE][0] = strip_tile<V, R, kTileRows[0], STRIDE, LANES>;
+        by_shape[SHAPE][1] = strip_tile<V, R, kTileRows[1], STRIDE, LANES>;
+        by_shape[SHAPE][2] = strip_tile<V, R, kTileRows[2], STRIDE, LANES>;
+        by_shape[SHAPE][3] = strip_tile<V, R, kTileRows[3], STRIDE, LANES>;
+    }
+    constexpr StripTable() : by_shape{} {
+        fill<0, 0, 1>();
+        fill<1, 3, 1>();
+        fill<2, 3, 2>();
+        fill<3, 5, 1>();
+        fill<4, 5, 2>();
+        fill<5, 7, 1>();
+        fill<6, 7, 2>();
+    }
+};
+
+// Row of StripTable for a kernel of `taps` rows.
+inline int strip_shape(Index taps, Index stride, Index dilation) {
+    const bool listed = taps == 3 || taps == 5 || taps == 7;
+    return listed && stride <= 2 && dilation == 1 ? int(taps - 3 + stride) : 0;
+}
+
+// Narrowest vector that has functions of its own.
+#if defined(__AVX512F__)
+constexpr int kNarrowBytes = FASTCONV_VECTOR_BYTES / 2;
+#else
+constexpr int kNarrowBytes = FASTCONV_VECTOR_BYTES;
+#endif
+template <class T>
+constexpr int kNarrowLanes = kNarrowBytes / int(sizeof(T));
+
+// How the lanes of a strip are cut: full vectors, then a narrow one where that is enough.
+template <class T>
+struct StripCut {
+    Index full;  // lanes computed by full vectors, the last of which may reach back
+    bool narrow;
+    Index narrow_first;
+
+    // Pixels may be computed beyond the strip by a full vector, channels may not.
+    StripCut(Index lanes, bool channels) {
+        constexpr Index kL = kLanes<T>, kN = kNarrowLanes<T>;
+        const Index rest = lanes % kL;
+        narrow = kN < kL && ((rest > 0 && rest <= kN) || (channels && lanes < kL));
+        full = !narrow ? lanes : lanes < kL ? 0 : lanes - rest;
+        narrow_first = lanes < kN || full == 0 ? 0 : lanes - kN;
+    }
+    Index full_vectors() const { return (full + kLanes<T> - 1) / kLanes<T>; }
+};
+
+template <class T, Lanes LANES>
+inline void run_strip(Strip<T>& strip, const StripCut<T>& cut, int shape, int rows) {
+    static constexpr StripTable<Pack<T, FASTCONV_VECTOR_BYTES>, LANES> full;
+    static constexpr StripTable<Pack<T, kNarrowBytes>, LANES> narrow;
+    const Index lanes = strip.lanes;
+    const Mask<T>* const masks = strip.masks;
+    if (cut.full > 0) {
+        strip.lanes = cut.full;
+        full.by_shape[shape][rows](strip, 0);
+        strip.lanes = lanes;
+    }
+    if (kNarrowBytes < FASTCONV_VECTOR_BYTES && cut.narrow) {
+        if (LANES == Lanes::kMaskedPixels) {
+            strip.masks = masks + cut.full_vectors() * strip.column_count;
+        }
+        narrow.by_shape[shape][rows](strip, cut.narrow_first);
+        strip.masks = masks;
+    }
+}
+
+}  // namespace
+}  // namespace FASTCONV_ISA
+}  // namespace fastconv
