@@ -34,6 +34,8 @@ struct Algorithm {
 
 // One algorithm a file, instantiated there for the types it computes.
 template <class T>
+const Algorithm<T>& direct_filter();
+template <class T>
 const Algorithm<T>& im2col_gemm();
 
 // The ladder: the first algorithm that takes the problem. `problem` is not empty.

@@ -35,6 +35,30 @@ struct GemmJob {
     Blocking blocking;
 };
 
+// Bounds of arrays on the stack.
+constexpr Index kMaxFilterRowBlock = 128;  // kernel rows between two visits to y
+constexpr Index kMaxFilterCols = 512;      // kernel columns
+// Kernel rows for which tiles may have more rows than the kernel.
+constexpr Index kSmallFilterRows = 3;
+
+// How an image filter is cut; see conv/direct_filter.cpp. A band is the rows of y that one row of
+// tiles computes.
+struct FilterBlocking {
+    Index tile_rows, tile_vectors;
+    Index row_block;      // most kernel rows between two visits to y
+    bool whole_weights;   // all weights of a group are packed at once
+    Index phases, bands;  // of rows of y, a phase sharing rows of x; bands of one phase
+    Index task_bands, group_tasks;
+    Index tasks;  // images * groups * group_tasks
+};
+
+template <class T>
+struct FilterJob {
+    Problem problem;
+    Operands<T> arrays;
+    FilterBlocking blocking;
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
@@ -43,6 +67,9 @@ struct Kernels {
     // Elements of scratch, 64-byte aligned, that one task of the job needs.
     Index (*im2col_gemm_scratch)(const Blocking& blocking);
     void (*im2col_gemm_task)(const GemmJob<T>& job, Index task, T* scratch);
+    TileShape filter_tile;  // rows and vectors of y
+    void (*filter_pack)(const Problem& problem, const View<const T>& w, T* packed);
+    void (*filter_task)(const FilterJob<T>& job, Index task, T* scratch);
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };
