@@ -36,6 +36,8 @@ struct Algorithm {
 template <class T>
 const Algorithm<T>& direct_filter();
 template <class T>
+const Algorithm<T>& direct_channels();
+template <class T>
 const Algorithm<T>& im2col_gemm();
 
 // The ladder: the first algorithm that takes the problem. `problem` is not empty.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "conv/algorithm.hpp"
+#include "conv/phases.hpp"
 #include "conv/tasks.hpp"
 #include "cpu.hpp"
 #include "workspace.hpp"
@@ -29,25 +30,10 @@ Index ceil_div(Index a, Index b) {
     return (a + b - 1) / b;
 }
 
-struct Phases {
-    Index period, step, used;
-};
-
-// See kernels/padded_rows.hpp.
-Phases make_phases(Index taps, Index stride, Index dilation) {
-    Index a = stride, b = dilation;
-    while (b != 0) {
-        const Index rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return {stride / a, dilation / a, std::min(stride / a, taps)};
-}
-
 // Elements of a copied row under `cols` pixels of y.
 Index row_elements(const Problem& problem, Index cols) {
     const Phases wide = make_phases(problem.s, problem.stride_w, problem.dilation_w);
-    return wide.used * (cols + (problem.s - 1) / wide.period * wide.step);
+    return wide.used * (cols + wide.reach(problem.s));
 }
 
 bool takes(const Problem& problem, bool) {

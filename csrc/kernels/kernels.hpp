@@ -59,6 +59,24 @@ struct FilterJob {
     FilterBlocking blocking;
 };
 
+constexpr Index kMaxChannelTaps = 256;  // an array on the stack
+
+// How a direct convolution of groups of few channels is cut; see conv/direct_channels.cpp.
+struct ChannelsBlocking {
+    Index row_blocks, col_blocks;  // blocks of y of one image and group
+    Index outputs;                 // channels of a tile
+    Index group_tasks;             // shares of the blocks of one image and group
+    Index tasks;                   // images * groups * group_tasks
+    Index elements;                // of scratch
+};
+
+template <class T>
+struct ChannelsJob {
+    Problem problem;
+    Operands<T> arrays;
+    ChannelsBlocking blocking;
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
@@ -70,6 +88,9 @@ struct Kernels {
     TileShape filter_tile;  // rows and vectors of y
     void (*filter_pack)(const Problem& problem, const View<const T>& w, T* packed);
     void (*filter_task)(const FilterJob<T>& job, Index task, T* scratch);
+    Index channel_outputs;  // most channels of a tile
+    Index (*channels_scratch)(const Problem& problem, Index rows, Index cols, Index outputs);
+    void (*channels_task)(const ChannelsJob<T>& job, Index task, T* scratch);
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };
