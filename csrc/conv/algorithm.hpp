@@ -34,6 +34,10 @@ struct Algorithm {
 
 // One algorithm a file, instantiated there for the types it computes.
 template <class T>
+const Algorithm<T>& direct_filter();
+template <class T>
+const Algorithm<T>& direct_channels();
+template <class T>
 const Algorithm<T>& im2col_gemm();
 template <class T>
 const Algorithm<T>& depthwise();

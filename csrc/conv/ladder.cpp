@@ -7,6 +7,8 @@ template <class T>
 const Algorithm<T>& choose(const Problem& problem, bool fast) {
     static const Algorithm<T>* const ladder[] = {
         &depthwise<T>(),
+        &direct_filter<T>(),
+        &direct_channels<T>(),
         &im2col_gemm<T>(),  // takes every problem
     };
     for (const Algorithm<T>* algorithm : ladder) {

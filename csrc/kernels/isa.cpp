@@ -3,6 +3,8 @@
 // standard C++ header is included: the linker may keep one copy of an inline function for the
 // whole library, and must not find one compiled for a newer processor here.
 #include "kernels/depthwise.hpp"
+#include "kernels/direct_channels.hpp"
+#include "kernels/direct_filter.hpp"
 #include "kernels/im2col_gemm.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/peak.hpp"
@@ -29,6 +31,12 @@ constexpr Kernels<T> kernels() {
     table.depthwise_scratch = depthwise_scratch<T>;
     table.depthwise_task = depthwise_task<T>;
     table.depthwise_pack = depthwise_pack<T>;
+    table.filter_tile = {kFilterRows, kFilterVectors};
+    table.filter_pack = filter_pack<T>;
+    table.filter_task = filter_task<T>;
+    table.channel_outputs = kChannelOutputs;
+    table.channels_scratch = channels_scratch<T>;
+    table.channels_task = channels_task<T>;
     table.peak_loop = peak_loop<T>;
     return table;
 }

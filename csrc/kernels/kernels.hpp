@@ -58,6 +58,48 @@ struct DepthwiseJob {
     DepthwiseCut cut;
 };
 
+// Bounds of arrays on the stack.
+constexpr Index kMaxFilterRowBlock = 128;  // kernel rows between two visits to y
+constexpr Index kMaxFilterCols = 512;      // kernel columns
+// Kernel rows for which tiles may have more rows than the kernel.
+constexpr Index kSmallFilterRows = 3;
+
+// How an image filter is cut; see conv/direct_filter.cpp. A band is the rows of y that one row of
+// tiles computes.
+struct FilterBlocking {
+    Index tile_rows, tile_vectors;
+    Index row_block;      // most kernel rows between two visits to y
+    bool whole_weights;   // all weights of a group are packed at once
+    Index phases, bands;  // of rows of y, a phase sharing rows of x; bands of one phase
+    Index task_bands, group_tasks;
+    Index tasks;  // images * groups * group_tasks
+};
+
+template <class T>
+struct FilterJob {
+    Problem problem;
+    Operands<T> arrays;
+    FilterBlocking blocking;
+};
+
+constexpr Index kMaxChannelTaps = 256;  // an array on the stack
+
+// How a direct convolution of groups of few channels is cut; see conv/direct_channels.cpp.
+struct ChannelsBlocking {
+    Index row_blocks, col_blocks;  // blocks of y of one image and group
+    Index outputs;                 // channels of a tile
+    Index group_tasks;             // shares of the blocks of one image and group
+    Index tasks;                   // images * groups * group_tasks
+    Index elements;                // of scratch
+};
+
+template <class T>
+struct ChannelsJob {
+    Problem problem;
+    Operands<T> arrays;
+    ChannelsBlocking blocking;
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
@@ -77,6 +119,12 @@ struct Kernels {
     void (*depthwise_task)(const DepthwiseJob<T>& job, Index task, T* scratch);
     // Packs channels [first, first + count) of w for lanes that are channels, or pixels.
     void (*depthwise_pack)(const Problem& problem, const View<const T>& w, T* packed);
+    TileShape filter_tile;  // rows and vectors of y
+    void (*filter_pack)(const Problem& problem, const View<const T>& w, T* packed);
+    void (*filter_task)(const FilterJob<T>& job, Index task, T* scratch);
+    Index channel_outputs;  // most channels of a tile
+    Index (*channels_scratch)(const Problem& problem, Index rows, Index cols, Index outputs);
+    void (*channels_task)(const ChannelsJob<T>& job, Index task, T* scratch);
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };

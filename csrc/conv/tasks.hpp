@@ -1,0 +1,25 @@
+// How many threads a problem is worth.
+#pragma once
+
+#include <algorithm>
+#include <thread>
+
+#include "problem.hpp"
+
+namespace fastconv {
+
+inline double multiply_adds(const Problem& problem) {
+    return double(problem.n) * double(problem.k) * double(problem.p) * double(problem.q) *
+           double(problem.c / problem.groups) * double(problem.r) * double(problem.s);
+}
+
+// A thread with fewer than `least` multiply-adds costs more to wake than it computes; more than a
+// few threads for each processor only wait for each other, and creating them can fail.
+inline int useful_threads(const Problem& problem, int threads, double least) {
+    constexpr int kThreadsPerProcessor = 4;
+    const int processors = std::max(2, int(std::thread::hardware_concurrency()));
+    threads = std::min(threads, kThreadsPerProcessor * processors);
+    return int(std::max(1.0, std::min(double(threads), multiply_adds(problem) / least)));
+}
+
+}  // namespace fastconv
