@@ -128,7 +128,7 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     Index row_blocks = 1;
     if (b.sums_in_scratch) {
         const Index tile_bytes = shape.tile.rows * ceil_div(panels, col_blocks) * panel * item;
-        const Index most_tiles = std::max<Index>(1, cache / tile_bytes);
+        const Index most_tiles = std::max<Index>(1, cache * 3 / 4 / tile_bytes);
         row_blocks = ceil_div(ceil_div(b.rows, b.row_tile), most_tiles);
     }
     return {b, row_blocks, col_blocks};
