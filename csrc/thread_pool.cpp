@@ -19,6 +19,9 @@ using Clock = std::chrono::steady_clock;
 // Longer than a Python program takes from one call to the next, short enough that an idle process
 // is quiet at once.
 constexpr auto kSpin = std::chrono::microseconds(100);
+// A worker that finds nothing more to do in a job spins to its end and then for kSpin, to be there
+// for the next one; but not for long, the last task may be a large one.
+constexpr auto kSpinBesideJob = std::chrono::microseconds(500);
 // Threads beyond a few per processor only wait for each other, and creating them can fail.
 constexpr int kThreadsPerProcessor = 4;
 // Creating threads that the system refused is tried again after so long.
@@ -47,15 +50,19 @@ void pause_processor() {
 #endif
 }
 
-template <class Condition>
-bool spin_until(const Condition& condition) {
-    const auto end = Clock::now() + kSpin;
+// False if it takes longer than kSpin without `patience`, or kSpinBesideJob with it.
+template <class Condition, class Patience>
+bool spin_until(const Condition& condition, const Patience& patience) {
+    const auto start = Clock::now();
+    auto now = start, calm = start;
     do {
         for (int turn = 0; turn < 16; ++turn) {
             if (condition()) return true;
             pause_processor();
         }
-    } while (Clock::now() < end);
+        now = Clock::now();
+        if (patience()) calm = now;
+    } while (now < calm + kSpin && now < start + kSpinBesideJob);
     return false;
 }
 
@@ -103,7 +110,8 @@ void JobSlot::stop() {
 
 void JobSlot::await_workers(bool spin) {
     const auto condition = [this] { return deserted(); };
-    if (deserted() || (spin && spin_until(condition))) return;
+    const auto impatience = [] { return false; };
+    if (deserted() || (spin && spin_until(condition, impatience))) return;
     for (;;) {
         const EventCount::Ticket ticket = left_.ticket();
         if (deserted()) return;
@@ -250,11 +258,12 @@ void ThreadPool::work(Worker& self) {
     for (;;) {
         const std::uint32_t seen = events_.load();
         const auto changed = [&] { return events_.load() != seen; };
+        const auto beside_job = [&] { return open_.load(std::memory_order_relaxed) != 0; };
         if (help()) continue;
         // one processor is the program's, whether it computes here or not
         if (std::max(1, running_.load()) + spinning_.load() < processors_) {
             spinning_.fetch_add(1);
-            const bool spun = spin_until(changed);
+            const bool spun = spin_until(changed, beside_job);
             spinning_.fetch_sub(1);
             if (spun) continue;
         }
