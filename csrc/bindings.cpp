@@ -2,12 +2,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "conv/algorithm.hpp"
 #include "cpu.hpp"
@@ -188,26 +189,32 @@ py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int 
 }
 
 double measure_peak(int threads, bool double_precision, double seconds) {
-    py::gil_scoped_release no_gil;
     const KernelTable& table = active_kernels();
     const auto loop = double_precision ? table.f64.peak_loop : table.f32.peak_loop;
     using Clock = std::chrono::steady_clock;
-    std::atomic<double> total{0};
-    // one task a thread; each runs for the same time, so that slow cores are not waited for
-    parallel_for(threads, threads,
-                 [&](Index, int) {
-                     const auto start = Clock::now();
-                     double flops = 0, elapsed = 0;
-                     while (elapsed < seconds) {
-                         flops += loop(20000);
-                         elapsed = std::chrono::duration<double>(Clock::now() - start).count();
-                     }
-                     double sum = total.load();
-                     while (!total.compare_exchange_weak(sum, sum + flops / elapsed)) {
-                     }
-                 },
-                 {});
-    return total.load() / 1e9;
+    struct Share {
+        double flops = 0, seconds = 0;
+    };
+    std::vector<Share> shares(std::size_t(std::max(1, threads)));
+    // One task a thread; each runs for the same time, so that slow cores are not waited for. The
+    // task of a thread that does not come is done by another, and must not count as its speed.
+    without_gil([&] {
+        parallel_for(threads, threads,
+                     [&](Index, int thread) {
+                         const auto start = Clock::now();
+                         double flops = 0, elapsed = 0;
+                         while (elapsed < seconds) {
+                             flops += loop(20000);
+                             elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+                         }
+                         shares[std::size_t(thread)].flops += flops;
+                         shares[std::size_t(thread)].seconds += elapsed;
+                     },
+                     {});
+    });
+    double total = 0;
+    for (const Share& share : shares) total += share.seconds > 0 ? share.flops / share.seconds : 0;
+    return total / 1e9;
 }
 
 py::dict probe(Index tasks, int threads, Index microseconds, bool nested) {

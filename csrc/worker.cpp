@@ -37,9 +37,9 @@ void Worker::begin() {
     id_ = int(syscall(SYS_gettid));
 }
 
-// Linux likes to wake a thread on the processor of the one that wakes it. In a virtual machine it
-// does so even where others are idle, because it takes them for preempted by the host; the worker
-// then waits there for the caller's time slice to end, or takes the caller's time.
+// Linux likes to wake a thread on the processor of the one that wakes it, in a virtual machine even
+// where another one is idle (measured; it seems to take that one for preempted by the host). The
+// worker then waits there for the caller's time slice to end, or takes the caller's time.
 void Worker::steer(int busy, int busy_too) {
     if (sched_getaffinity(id_, sizeof affinity_, &affinity_) != 0) return;
     cpu_set_t others = affinity_;

@@ -1,4 +1,4 @@
-"""The native backend: C++17 and OpenMP behind a thin binding."""
+"""The native backend: C++17 with a thread pool of its own, behind a thin binding."""
 
 from __future__ import annotations
 
