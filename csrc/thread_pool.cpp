@@ -123,13 +123,22 @@ void JobSlot::forget_workers() {
     if (!deserted()) state_.store(tasks_ * kTask);
 }
 
+// Tasks that are drawn at the same time lie far apart: neighbours write to neighbouring memory, and
+// two cores that do so take cache lines from each other. With t threads every t-th draw continues
+// in the same of t stretches of tasks.
+Index JobSlot::placed(Index drawn) const {
+    const Index threads = threads_.load(std::memory_order_relaxed);
+    const Index stretch = drawn % threads, length = tasks_ / threads, longer = tasks_ % threads;
+    return stretch * length + std::min(stretch, longer) + drawn / threads;
+}
+
 bool JobSlot::enter(Index& task, int& thread) {
     std::int64_t state = state_.load(std::memory_order_relaxed);
     while (tasks_in(state) > 0 && numbers_in(state) > 0) {
         const std::int64_t next = state - kTask - kNumber + kWorker;
         if (state_.compare_exchange_weak(state, next, std::memory_order_acq_rel,
                                          std::memory_order_relaxed)) {
-            task = tasks_ - tasks_in(state);
+            task = placed(tasks_ - tasks_in(state));
             thread = numbers_in(state);
             return true;
         }
@@ -146,7 +155,7 @@ void JobSlot::leave() {
 
 bool JobSlot::draw(Index& task) {
     const Index left = tasks_in(state_.fetch_sub(kTask, std::memory_order_relaxed));
-    task = tasks_ - left;
+    task = placed(tasks_ - left);
     return left > 0;
 }
 

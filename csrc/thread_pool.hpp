@@ -38,6 +38,7 @@ class alignas(128) JobSlot {
 
   private:
     bool deserted() const;
+    Index placed(Index drawn) const;
 
     // Tasks left (signed, so that drawing from nothing does no harm), thread numbers left, workers
     // inside: kTask, kNumber and kWorker are one of each.

@@ -74,12 +74,13 @@ struct Model {
             const double row_vectors = double(shape.row_panel_lanes / shape.lanes);
             step += packed_rows * row_tiles * row_vectors * kPackVector;
             if (!b.packed) step += real_cols * (dense_weights ? kPackKernelLane : kScatterLane);
-            if (weight_bytes > double(shape.second_level_cache)) {
-                step += real_cols * double(shape.item_bytes) / kMemoryBytes;
-            }
         } else {
             step += packed_cols * vectors * kPackVector;
             if (!b.packed) step += rows * kCopyKernel;
+        }
+        if (weight_bytes > double(shape.second_level_cache)) {
+            const double weights = b.channel_lanes ? real_cols : rows;
+            step += weights * double(shape.item_bytes) / kMemoryBytes;
         }
         const double tiles = row_tiles * std::max(1.0, cols / double(shape.tile.cols));
         const bool turned = b.channel_lanes && !problem.channels_last;
