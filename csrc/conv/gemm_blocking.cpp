@@ -11,7 +11,7 @@ Index ceil_div(Index a, Index b) {
 
 // Costs in cycles of one multiply-add on a vector, estimated from counted instructions and
 // calibrated with `python -m benchmarks.networks`; they only have to rank the ways of cutting.
-constexpr double kPackVector = 3.0;      // gathering one vector of pixels
+constexpr double kPackVector = 6.5;      // gathering one vector of pixels
 constexpr double kPackKernelLane = 0.5;  // one weight into a panel of columns, from dense rows
 constexpr double kScatterLane = 1.6;     // the same from strided weights
 constexpr double kCopyKernel = 0.15;     // one weight into a row panel
@@ -19,10 +19,10 @@ constexpr double kTile = 30.0;           // entering and leaving a tile
 constexpr double kTurnVector = 6.0;      // turning and storing one vector of a tile
 constexpr double kStoreVector = 1.5;     // storing one
 constexpr double kFewRows = 4;           // a tile of fewer rows waits for its own sums
-constexpr double kMemoryBytes = 6.0;     // bytes a cycle of weights that no cache holds
+constexpr double kMemoryBytes = 12.0;    // bytes a cycle of weights that no cache holds
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
-constexpr double kWait = 0.1;
+constexpr double kWait = 0.05;
 // Output channels become vector lanes of a channels-last problem where they fill this part of a
 // tile; only then are the channels of a tap consecutive steps.
 constexpr Index kLeastLanes = 4;
@@ -118,7 +118,7 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     const Index room = std::max(thread_bytes - row_bytes - (1 << 12), thread_bytes / 4);
     const Index cache = std::min(shape.second_level_cache / 2, room / 2);
     const Index deepest = std::max<Index>(shape.max_depth_block / 8,
-                                          cache / (std::min<Index>(panels, 16) * panel * item));
+                                          cache / (std::min<Index>(panels, 8) * panel * item));
     const Index block = std::min(shape.max_depth_block, deepest);
     b.depth_blocks = ceil_div(b.depth, block);
     b.depth_block = ceil_div(b.depth, b.depth_blocks);
