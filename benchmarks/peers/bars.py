@@ -68,7 +68,7 @@ class Bar:
 
 BARS = (
     Bar("plan strict, NCHW : best direct peer", ("strict",), DIRECT, _network, 1.05, 0.85),
-    Bar("plan strict, best layout : same", BOTH_LAYOUTS, DIRECT, _network, 1.05, 0.85),
+    Bar("plan strict, best layout : same peers", BOTH_LAYOUTS, DIRECT, _network, 1.05, 0.85),
     Bar("plan fast : best of all", ("fast",), ALL, _network, 1.10, 0.85),
     Bar("plain conv2d : torch NCHW", ("fastconv",), ("torch",), _network, 1.8, 1.0),
     Bar("groups > 1, plan strict : best of all", ("strict",), ALL, _grouped, 1.25, 1.0),

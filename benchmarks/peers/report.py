@@ -131,7 +131,7 @@ def _spread(title: str, values: Mapping[str, float], percent: bool) -> str:
 
 
 def remarks(run: Run) -> list[str]:
-    """Share of peak, the cost of a call, scaling, the largest errors: a line each."""
+    """Share of peak, the cost of a call, scaling, absent libraries: a line each."""
     lines = []
     for column in (c for c in run.columns if c in OWN):
         if shares := bars.shares_of_peak(run, column):
