@@ -68,10 +68,11 @@ class Bar:
 
 BARS = (
     Bar("plan strict, NCHW : best direct peer", ("strict",), DIRECT, _network, 1.05, 0.85),
-    Bar("plan strict, best layout : same", BOTH_LAYOUTS, DIRECT, _network, 1.05, 0.85),
+    Bar("plan strict, best layout : same peers", BOTH_LAYOUTS, DIRECT, _network, 1.05, 0.85),
     Bar("plan fast : best of all", ("fast",), ALL, _network, 1.10, 0.85),
     Bar("plain conv2d : torch NCHW", ("fastconv",), ("torch",), _network, 1.8, 1.0),
     Bar("groups > 1, plan strict : best of all", ("strict",), ALL, _grouped, 1.25, 1.0),
+    Bar("groups > 1, best layout : same peers", BOTH_LAYOUTS, ALL, _grouped, 1.25, 1.0),
     Bar("filters, plain conv2d : OpenCV", ("fastconv",), ("opencv",), _filter, 1.5, 1.0),
     Bar("filters, plan fast : OpenCV", ("fast",), ("opencv",), _filter, 1.5, 1.0),
     Bar("filters, plain conv2d : best SciPy", ("fastconv",), SCIPY, _filter, 20, 5),

@@ -26,7 +26,7 @@ class Peer:
         What pip installs them from.
     dtypes : tuple of str
     filters_only : bool
-        Computes plain image filters alone: one output channel from one input channel.
+        Asked for the network of image filters alone.
     tolerance : {"bound", "norm"}
         What its result is held against; see `benchmarks.peers.check`.
     """

@@ -61,7 +61,7 @@ class Child:
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
-                env=environment(threads),
+                env=environment(threads), start_new_session=True,
             )  # fmt: skip
         assert self._process.stdout is not None
         self._selector = selectors.DefaultSelector()
@@ -126,8 +126,9 @@ class Child:
         return f"crashed: {how}{': ' + words[-1][:200] if words else ''}"
 
     def _signal(self, name: str) -> None:
+        """Signal the process and whatever it started; they are a session of their own."""
         if CAN_PAUSE and self._process.poll() is None:
-            self._process.send_signal(getattr(signal, name))
+            os.killpg(self._process.pid, getattr(signal, name))
 
     def pause(self) -> None:
         """Stop the process: threads that spin for a while would slow whoever runs next."""
@@ -145,6 +146,7 @@ class Child:
         try:
             self._process.wait(wait)
         except subprocess.TimeoutExpired:
+            self._signal("SIGKILL")
             self._process.kill()
             self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 from benchmarks import networks
 from fastconv.cli.console import Progress, say
@@ -83,8 +84,20 @@ def measure(asked: Asked) -> Run:
         Progress(len(tasks)) as progress,
     ):
         run.machine |= field.machine("bandwidth")
+        if asked.scaling:
+            run.machine["peak_scaling"] = _peak_scaling(field, asked.threads)
         for task, count in tasks:
             progress.step(f"{task.name} {task.dtype}")
             run.layers.append(field.layer(task, count))
         run.machine |= {"versions": field.versions, "lost": field.lost}
     return run
+
+
+def _peak_scaling(field: Field, threads: int) -> float | None:
+    """Peak of all threads over that of one: what the machine gives any program at this moment."""
+    rates: dict[int, list[float]] = {1: [], threads: []}
+    for _ in range(7):
+        for count, found in rates.items():
+            answer = field.machine("peak", threads=count, dtype="float32", seconds=0.05)
+            found += [answer["gflops"]] if answer.get("gflops") else []
+    return median(rates[threads]) / median(rates[1]) if all(rates.values()) else None

@@ -16,7 +16,7 @@ SERIES = (
     ("best direct peer", DIRECT, "0.70", "s"),
     ("best of all peers", OTHERS, "0.35", "D"),
     ("fastconv, plain call", ("fastconv",), "#9ecae1", "o"),
-    ("fastconv plan, strict", ("strict", "strict_nhwc"), "#2171b5", "o"),
+    ("fastconv plan, strict (better layout)", ("strict", "strict_nhwc"), "#2171b5", "o"),
     ("fastconv plan, fast", ("fast",), "#e6550d", "^"),
 )
 

@@ -131,7 +131,7 @@ def _spread(title: str, values: Mapping[str, float], percent: bool) -> str:
 
 
 def remarks(run: Run) -> list[str]:
-    """Share of peak, the cost of a call, scaling, the largest errors: a line each."""
+    """Share of peak, the cost of a call, scaling, absent libraries: a line each."""
     lines = []
     for column in (c for c in run.columns if c in OWN):
         if shares := bars.shares_of_peak(run, column):
@@ -145,6 +145,8 @@ def remarks(run: Run) -> list[str]:
         if values := bars.scaling(run.layers, column):
             title = f"{_title(column)}, one thread over {_threads(run)}"
             lines.append(f"{_spread(title, values, False)}; bar {bars.SCALING} on two")
+    if peak := run.machine.get("peak_scaling"):
+        lines.append(f"the multiply-add peak itself, {_threads(run)} over one: {peak:.2f}")
     return lines + [f"{column}: {why}" for column, why in run.absent.items()]
 
 

@@ -165,7 +165,7 @@ class Field:
         peer = column.peer
         if task.dtype not in peer.dtypes:
             return Entry(refused=f"does not compute {task.dtype}")
-        if peer.filters_only and task.c > task.groups:
+        if peer.filters_only and task.network != "filters":
             return Entry(refused="computes image filters alone")
         path = self._folder / f"{column.name}.npy"
         try:

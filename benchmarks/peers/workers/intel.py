@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
-import openvino
-from openvino import opset13
 
 from benchmarks.peers.task import Task, operands
 
 from . import Prepared
+
+# Its import reports to a server, from a forked process; without the reporter it does not.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino  # noqa: E402
+from openvino import opset13  # noqa: E402
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ import numpy as np
 import fastconv
 from benchmarks.peers.task import Array, Task, numpy_dtype, operands
 
-from . import Prepared, Unsupported
+from . import Prepared
 
 
 def versions() -> dict[str, str]:
@@ -21,30 +21,28 @@ def prepare(variant: str, task: Task, threads: int) -> Prepared:
     """Prepare ``fastconv`` (the call as a user writes it) or a plan, which writes into `out`."""
     x, w = operands(task)
     how = {"dilation": task.dilation, "groups": task.groups}
-    with fastconv.options(threads=threads):
-        image = x.astype(np.float32) if task.dtype == "uint8" else x
-        report = fastconv.explain(image, w, task.stride, task.pad, **how)
-    note = f"{report.backend}/{report.algorithm}"
     if variant == "fastconv":
-        return Prepared(_plain(task, x, w, how), _same, note)
+        image = x.astype(np.float32) if task.dtype == "uint8" else x
+        with fastconv.options(threads=threads):
+            report = fastconv.explain(image, w, task.stride, task.pad, **how)
+        return Prepared(_plain(task, x, w, how), _same, _chosen(report))
     layout = "NHWC" if variant == "strict_nhwc" else "NCHW"
     if layout == "NHWC":
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    create = getattr(fastconv, "plan_conv2d", None)
-    if create is None:
-        raise Unsupported("this fastconv has no plan_conv2d")
-    plan = create(
-        w, x.shape, task.stride, task.pad, layout=layout, threads=threads, precision=(
-            "fast" if variant == "fast" else "strict"
-        ), x_dtype=np.float32 if task.dtype == "uint8" else x.dtype, **how,
+    plan = fastconv.plan_conv2d(
+        w, x.shape, task.stride, task.pad, layout=layout, threads=threads,
+        x_dtype=np.float32 if task.dtype == "uint8" else x.dtype,
+        precision="fast" if variant == "fast" else "strict", **how,
     )  # fmt: skip
-    p = task.problem
-    shape = (p.n, p.p, p.q, p.k) if layout == "NHWC" else (p.n, p.k, p.p, p.q)
-    out = np.empty(shape, numpy_dtype(task.out_dtype))
-    view = _channels_first if layout == "NHWC" else _same
+    out = np.empty(plan.problem.out_shape, numpy_dtype(task.out_dtype))
+    view, note = _channels_first if layout == "NHWC" else _same, _chosen(plan.explain())
     if task.dtype == "uint8":
         return Prepared(lambda: plan(x.astype(np.float32), out=out), view, note)
     return Prepared(lambda: plan(x, out=out), view, note)
+
+
+def _chosen(report: fastconv.Explanation) -> str:
+    return f"{report.backend}/{report.algorithm}"
 
 
 def _plain(task: Task, x: Array, w: Array, how: dict[str, Any]) -> Any:
