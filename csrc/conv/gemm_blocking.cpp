@@ -129,7 +129,7 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     Index row_blocks = 1;
     if (b.sums_in_scratch) {
         const Index tile_bytes = shape.tile.rows * ceil_div(panels, col_blocks) * panel * item;
-        const Index most_tiles = std::max<Index>(1, cache * 3 / 4 / tile_bytes);
+        const Index most_tiles = std::max<Index>(1, cache / 2 / tile_bytes);
         row_blocks = ceil_div(ceil_div(b.rows, b.row_tile), most_tiles);
     }
     return {b, row_blocks, col_blocks};
@@ -150,8 +150,8 @@ Blocking best_cut(const Start& begin, const Model& model, double* time) {
         const Index enough = 8 * model.threads;
         const Index most_cols = std::max(cols, std::min(panels, enough / images));
         for (Index c = begin.col_blocks; c <= most_cols; ++c) {
-            const Index most_rows =
-                std::max(begin.row_blocks, std::min(row_panels, enough / (images * c)));
+            const Index most_rows = std::min(
+                row_panels, std::max(begin.row_blocks + model.threads - 1, enough / (images * c)));
             for (Index r = begin.row_blocks; r <= most_rows; ++r) {
                 const double t = model.time(b, r, c);
                 if (t < *time) *time = t, rows = r, cols = c;

@@ -125,57 +125,87 @@ void gather_runs(T* to, Index row_pitch, Index channels, const TapRun<T>* runs, 
     }
 }
 
-// The lanes of one vector that one run fills: lane i comes from from[i].
-template <class T>
+// The lanes of one vector that one run fills: lane i comes from from[STEP * i].
+template <class T, int STEP>
 struct Source {
     const T* from;
-    Mask<T> mask;
+    Mask<T> mask[STEP];  // of the elements of each of STEP consecutive vectors
 };
 
 // Sources of the vector that begins at lane `first`; returns their number.
-template <class T>
-int vector_sources(Source<T>* sources, const TapRun<T>* runs, int count, Index first) {
+template <class T, int STEP>
+int vector_sources(Source<T, STEP>* sources, const TapRun<T>* runs, int count, Index first) {
     int n = 0;
     for (int i = 0; i < count; ++i) {
         const TapRun<T>& run = runs[i];
-        const Index begin = most(run.lane + run.inside.begin, first);
-        const Index end = least(run.lane + run.inside.end, first + kLanes<T>);
+        const Index begin = most(run.lane + run.inside.begin, first) - first;
+        const Index end = least(run.lane + run.inside.end, first + kLanes<T>) - first;
         if (!run.source || begin >= end) continue;
-        sources[n++] = {run.source + run.column + (first - run.lane),
-                        lane_mask<T>(int(begin - first), int(end - first))};
+        Source<T, STEP>& source = sources[n++];
+        source.from = run.source + run.column + (first - run.lane) * STEP;
+        for (int v = 0; v < STEP; ++v) {
+            const Index element = Index(v) * kLanes<T>;
+            const Index from = least(most(STEP * begin - element, 0), kLanes<T>);
+            const Index to = least(most(STEP * (end - 1) + 1 - element, 0), kLanes<T>);
+            source.mask[v] = lane_mask<T>(int(from), int(to));
+        }
     }
     return n;
 }
 
-// The same with pixels that are consecutive in memory, a whole vector at a time: every run
-// contributes its lanes by a masked load, and what no run reads is the zero of the border.
-template <int VECTORS, class T>
+// Every second element of two vectors.
+#if defined(FASTCONV_HAS_SHUFFLE)
+template <class T, int... LANE>
+inline Vec<T> even_elements(Vec<T> low, Vec<T> high, LaneList<LANE...>) {
+    return __builtin_shufflevector(low, high, (2 * LANE)...);
+}
+#else
+template <class T, class LANES>
+inline Vec<T> even_elements(Vec<T> low, Vec<T> high, LANES) {
+    Vec<T> even;
+    for (int i = 0; i < kLanes<T>; ++i) {
+        even[i] = 2 * i < kLanes<T> ? low[2 * i] : high[2 * i - kLanes<T>];
+    }
+    return even;
+}
+#endif
+
+template <class T, int STEP>
+inline Vec<T> load_source(const Source<T, STEP>& source, Index offset) {
+    const T* from = source.from + offset;
+    const Vec<T> low = masked_load(from, source.mask[0]);
+    if constexpr (STEP == 1) return low;
+    const Vec<T> high = masked_load(from + kLanes<T>, source.mask[STEP - 1]);
+    return even_elements<T>(low, high, AllLanes<kLanes<T>>{});
+}
+
+// The same with pixels that are consecutive in memory, or every second, a whole vector at a time:
+// every run contributes its lanes by masked loads, and what no run reads is the zero of the border.
+template <int VECTORS, int STEP, class T>
 void gather_vectors(T* to, Index row_pitch, Index channels, const TapRun<T>* runs, int count,
                     const Slice<T>& slice) {
     const Index pitch = slice.x.stride[1];
     for (int v = 0; v < VECTORS; ++v, to += kLanes<T>) {
-        Source<T> sources[kLanes<T>];
+        Source<T, STEP> sources[kLanes<T>];
         const int n = vector_sources(sources, runs, count, Index(v) * kLanes<T>);
-        const Source<T> a = sources[0], b = sources[n > 1];
+        const Source<T, STEP> a = sources[0], b = sources[n > 1];
         T* row = to;
         Index offset = 0;
         if (n == 0) {
             for (Index c = 0; c < channels; ++c) store(to + c * row_pitch, Vec<T>{});
         } else if (n == 1) {
             for (Index c = 0; c < channels; ++c, row += row_pitch, offset += pitch) {
-                store(row, masked_load(a.from + offset, a.mask));
+                store(row, load_source(a, offset));
             }
         } else if (n == 2) {
             for (Index c = 0; c < channels; ++c, row += row_pitch, offset += pitch) {
-                store(row, bitwise_or<T>(masked_load(a.from + offset, a.mask),
-                                         masked_load(b.from + offset, b.mask)));
+                store(row, bitwise_or<T>(load_source(a, offset), load_source(b, offset)));
             }
         } else {
             for (Index c = 0; c < channels; ++c, row += row_pitch, offset += pitch) {
-                Vec<T> lanes = masked_load(a.from + offset, a.mask);
+                Vec<T> lanes = load_source(a, offset);
                 for (int i = 1; i < n; ++i) {
-                    lanes = bitwise_or<T>(lanes,
-                                          masked_load(sources[i].from + offset, sources[i].mask));
+                    lanes = bitwise_or<T>(lanes, load_source(sources[i], offset));
                 }
                 store(row, lanes);
             }
@@ -193,7 +223,8 @@ void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count,
     const Index taps = problem.r * problem.s;
     Run runs[kC];
     const int run_count = split_runs(first, count, problem.q, runs);
-    const bool by_vector = kHasMaskedLoad && problem.stride_w * slice.x.stride[3] == 1 &&
+    const Index spacing = problem.stride_w * slice.x.stride[3];
+    const bool by_vector = kHasMaskedLoad && slice.x.stride[3] == 1 && spacing <= 2 &&
                            problem.pad_mode == PadMode::kConstant;
     // Reduction step c * taps + tap: steps `taps` apart are one tap of consecutive channels.
     for (Index step = 0; step < least(taps, depth); ++step) {
@@ -202,8 +233,10 @@ void pack_pixel_panel(T* panel, const Slice<T>& slice, Index first, Index count,
         TapRun<T> tap_runs[kC];
         for (int i = 0; i < run_count; ++i) tap_runs[i] = tap_run(slice, runs[i], tap, channel);
         T* to = panel + step * kC;
-        if (by_vector) {
-            gather_vectors<VECTORS>(to, taps * kC, channels, tap_runs, run_count, slice);
+        if (by_vector && spacing == 1) {
+            gather_vectors<VECTORS, 1>(to, taps * kC, channels, tap_runs, run_count, slice);
+        } else if (by_vector) {
+            gather_vectors<VECTORS, 2>(to, taps * kC, channels, tap_runs, run_count, slice);
         } else {
             gather_runs(to, taps * kC, channels, tap_runs, run_count, slice);
         }
