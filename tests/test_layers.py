@@ -38,7 +38,7 @@ OPTIONAL = {
     "cuda": ("backends.cuda",),
     "matplotlib": ("demo", "cli"),
     "rich": ("demo", "cli"),
-    "scipy": (),
+    "scipy": ("backends.native",),
     "torch": (),
 }
 

@@ -282,6 +282,8 @@ backend, threads
         bias_shape=None if bias is None else _shape(bias), activation=activation,
     )  # fmt: skip
     choice = dispatch.select(problem, choice_options, arrays)
+    if not isinstance(w, tuple) and arrays == "numpy" and problem.out_bytes:
+        choice = calls.choice_for(problem, choice_options, choice, w, _promotion_of(x, w, dtype))
     others = dispatch.rejections(problem, choice_options, arrays)
     return Explanation.of(problem, choice_options, choice, others)
 
