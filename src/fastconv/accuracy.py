@@ -109,8 +109,10 @@ def expected(
             bound = _strict_bound(problem, magnitude)
         else:
             bound = FAST[algorithm](problem, x.astype(WIDE), w.astype(WIDE))
-            if bias is not None:  # one more addition, rounded
-                bound = bound + unit_roundoff(problem.accumulator) * (np.abs(y) + bound)
+            if bias is not None:  # it may be what the last sum, of R products, begins with
+                addend = np.abs(bias.astype(WIDE))[:, None, None]
+                u = unit_roundoff(problem.accumulator)
+                bound = bound + u * ((problem.r + 2) * addend + np.abs(y))
         return _with_activation(problem, y, magnitude, bound)
 
 
