@@ -18,6 +18,7 @@ from support.judge import assert_same_bits, bits, compute
 
 import fastconv
 from fastconv import accuracy, calls
+from fastconv.backends.native import fast as fast_ways
 from fastconv.backends.native import fft, separable, tasks
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +30,11 @@ def _native() -> None:
     calls.forget()
 
 
+def forget() -> None:
+    fft._blocking.cache_clear()
+    fast_ways._paying.cache_clear()
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let small problems take the fast ways, in blocks that are small as well."""
@@ -38,9 +44,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(fft, "LEAST_SAVED", -np.inf)
     monkeypatch.setattr(fft, "LEAST_GAIN", 0.0)
     monkeypatch.setattr(fft, "SIDES", (16, 24, 36, 40, 64))
-    fft._blocking.cache_clear()
+    forget()
     yield
-    fft._blocking.cache_clear()
+    forget()
 
 
 def fast(case: Case, arrays: Arrays, algorithm: str, **options: Any) -> Array:

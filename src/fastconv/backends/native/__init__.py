@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ... import activations
@@ -107,6 +107,7 @@ def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None
         way.run(problem, options, x, w, bias, out)
 
 
+@cache
 def _fast() -> Any:
     """Import what only fast calls need, and what needs this module."""
     return importlib.import_module(".fast", __name__)

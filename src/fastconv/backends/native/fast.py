@@ -15,7 +15,8 @@ separable kernels, of w.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 
 from ...options import Options
 from ...problem import ConvProblem
@@ -39,13 +40,23 @@ class Way(Protocol):
         """Compute `problem`, which may have any n, into `out`."""
 
 
+class Paying(NamedTuple):
+    """Which ways would be faster than the ladder."""
+
+    separable: bool
+    fft: bool
+
+
+@lru_cache(maxsize=1024)
+def _paying(problem: ConvProblem, options: Options) -> Paying:
+    if problem.dtype not in DTYPES or problem.out_dtype != problem.dtype or problem.k == 0:
+        return Paying(False, False)
+    return Paying(separable.pays(problem, options), fft.pays(problem, options))
+
+
 def considered(problem: ConvProblem, options: Options) -> bool:
     """Whether any way of this module might take a problem, given the right weights."""
-    if options.precision != "fast" or problem.dtype not in DTYPES:
-        return False
-    if problem.out_dtype != problem.dtype or problem.k == 0:
-        return False
-    return separable.pays(problem, options) or fft.pays(problem, options)
+    return options.precision == "fast" and any(_paying(problem, options))
 
 
 def choose(problem: ConvProblem, options: Options, w: Any, keep: bool = False) -> Way | None:
@@ -53,19 +64,20 @@ def choose(problem: ConvProblem, options: Options, w: Any, keep: bool = False) -
 
     With `keep` the way will run many times and may hold more than one run needs.
     """
-    if not considered(problem, options):
+    if options.precision != "fast":
         return None
-    if separable.pays(problem, options):
+    pays = _paying(problem, options)
+    if pays.separable:
         factors = separable.factor(w)
         if factors is not None:
             return separable.Separable(*factors)
-    if fft.pays(problem, options) and fft.takes(w):
+    if pays.fft and fft.takes(w):
         return fft.Fft(problem, options, w, keep)
     return None
 
 
 def without_values(problem: ConvProblem, options: Options) -> tuple[str, int] | None:
     """Name and scratch memory of the way that most weights take, or None: the ladder."""
-    if considered(problem, options) and fft.pays(problem, options):
+    if options.precision == "fast" and _paying(problem, options).fft:
         return fft.NAME, fft.scratch_bytes(problem, options)
     return None

@@ -22,11 +22,11 @@ Array = np.ndarray[Any, Any]
 
 #: Two passes pay where they need fewer multiply-adds than the kernel by this factor: a small
 #: kernel runs at the rate of memory, and the rows between the passes are memory.
-LEAST_GAIN = 3.0
+LEAST_GAIN = 6.0
 #: Below this many multiply-adds threads and bands cost more than they gain.
-LEAST_WORK = 1 << 21
+LEAST_WORK = 100_000_000
 #: Bytes of convolved rows: they should stay in the second-level cache between the passes.
-BAND_BYTES = 1 << 20
+BAND_BYTES = 2 << 20
 TASKS_PER_THREAD = 4
 
 
@@ -65,9 +65,18 @@ def factor(w: Array) -> Factors | None:
     the largest element: the second singular value is of the size of roundings, so that two steps
     reach the first pair.
     """
-    if _factor(w[:1]) is None:  # most kernels are no products, and the first one says so
-        return None
-    return _factor(w)
+    with np.errstate(all="ignore"):
+        return None if _is_no_product(w[0, 0]) else _factor(w)
+
+
+def _is_no_product(kernel: Array) -> bool:
+    """Whether a kernel is far from an outer product: what most are, and quickly told."""
+    wide = kernel.astype(np.float64)
+    r, s = divmod(int(np.abs(wide).argmax()), wide.shape[1])
+    pivot = wide[r, s]
+    # negated, so that NaN says no
+    off = np.abs(wide - wide[:, s : s + 1] * (wide[r] / pivot)).max() if pivot else 0.0
+    return not off <= 64 * np.finfo(kernel.dtype).eps * abs(pivot)
 
 
 def _factor(w: Array) -> Factors | None:
