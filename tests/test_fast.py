@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support.backends import FLOATS, present
 from support.cases import Arrays, Case, draw, generator, logical_image, logical_kernel
-from support.judge import assert_same_bits, bits, compute
+from support.judge import assert_same_bits, compute
 
 import fastconv
 from fastconv import accuracy, calls
@@ -436,8 +436,3 @@ def test_tasks_without_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
     tasks.for_each(done.append, range(10), 4)
     assert done == list(range(10))
-
-
-def test_bits_is_what_compares() -> None:
-    """-0.0 and 0.0 differ, as `assert_same_bits` has it."""
-    assert (bits(np.array([-0.0], "f4")) != bits(np.array([0.0], "f4"))).all()
