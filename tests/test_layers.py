@@ -38,7 +38,7 @@ OPTIONAL = {
     "cuda": ("backends.cuda",),
     "matplotlib": ("demo", "cli"),
     "rich": ("demo", "cli"),
-    "scipy": (),
+    "scipy": ("backends.native",),
     "torch": (),
 }
 
@@ -150,6 +150,15 @@ def test_nothing_runs_what_it_reads() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("eval", "exec"), f"{module}:{node.lineno}"
+
+
+@pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="not a checkout")
+def test_processors_are_counted_once() -> None:
+    """glibc reads a file each time, which takes longer than a small convolution."""
+    for path in (ROOT / "csrc").rglob("*.?pp"):
+        for line in path.read_text("utf-8").splitlines():
+            if "hardware_concurrency" in line:
+                assert "static" in line or line.lstrip().startswith(": processors_("), path
 
 
 IMPORTED = """

@@ -55,7 +55,7 @@ DepthwiseCut make_cut(const Problem& problem, bool channel_lanes, int& threads) 
     cut.channel_lanes = channel_lanes;
     kernels_for<T>().depthwise_geometry(problem, cut);
     const double work = total_work<T>(problem, cut);
-    const int processors = std::max(2, int(std::thread::hardware_concurrency()));
+    static const int processors = std::max(2, int(std::thread::hardware_concurrency()));
     threads = std::min(threads, kThreadsPerProcessor * processors);
     threads = int(std::max(1.0, std::min(double(threads), work / kThreadWork)));
     const double wanted =

@@ -7,13 +7,15 @@ the smallest subnormal, strict results obey
 - float32, float64: ``n*u/(1-n*u) * S + n*eta``, whatever the order, with or without FMA;
 - float16 (float32 accumulation, one rounding): ``u_out*|y| + (1+u_out)*n*u_32*S + eta_out``.
 
+``precision="fast"`` has bounds of its own, by the name of the algorithm; see `FAST`.
+
 An activation f multiplies the bound by its Lipschitz constant and adds
 ``8*u*max(|f|, min(1, |v|))`` for its own evaluation, unless it is exact (relu, relu6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -22,6 +24,7 @@ import numpy as np
 
 from .activations import ACTIVATIONS
 from .backends import reference
+from .borders import source_index
 from .dtypes import accumulator
 from .problem import ConvProblem
 
@@ -77,9 +80,16 @@ class Verdict:
     units: float
 
 
-def expected(problem: ConvProblem, x: Array, w: Array, bias: Array | None = None) -> Expected:
+def expected(
+    problem: ConvProblem,
+    x: Array,
+    w: Array,
+    bias: Array | None = None,
+    algorithm: str | None = None,
+) -> Expected:
     """Compute the exact result and its bound, from logical NCHW x and (K, C/groups, R, S) w.
 
+    `algorithm` names one of `FAST`, whose bound replaces the strict one.
     O(2 * macs) in longdouble; use `check` with ``channels`` for large problems.
     """
     if np.dtype(problem.out_dtype).kind != "f":
@@ -95,14 +105,77 @@ def expected(problem: ConvProblem, x: Array, w: Array, bias: Array | None = None
         if bias is not None:
             y = y + bias.astype(WIDE)[:, None, None]
             magnitude = magnitude + np.abs(bias.astype(WIDE))[:, None, None]
-        return _with_activation(problem, y, magnitude)
+        if algorithm is None:
+            bound = _strict_bound(problem, magnitude)
+        else:
+            bound = FAST[algorithm](problem, x.astype(WIDE), w.astype(WIDE))
+            if bias is not None:  # it may be what the last sum, of R products, begins with
+                addend = np.abs(bias.astype(WIDE))[:, None, None]
+                u = unit_roundoff(problem.accumulator)
+                bound = bound + u * ((problem.r + 2) * addend + np.abs(y))
+        return _with_activation(problem, y, magnitude, bound)
 
 
-def _with_activation(problem: ConvProblem, y: Array, magnitude: Array) -> Expected:
-    out, terms = problem.out_dtype, problem.reduction + problem.bias
-    u_sum, u_out = unit_roundoff(problem.accumulator), unit_roundoff(out)
+def _strict_bound(problem: ConvProblem, magnitude: Array) -> Array:
+    terms, u = problem.reduction + problem.bias, unit_roundoff(problem.accumulator)
     eta = float(np.finfo(problem.accumulator).smallest_subnormal)
-    bound: Array = terms * u_sum / (1 - terms * u_sum) * magnitude + terms * eta
+    bound: Array = terms * u / (1 - terms * u) * magnitude + terms * eta
+    return bound
+
+
+def _separable_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
+    """``(R + S + 6) * u * max|w_k| * sum |x|`` over the taps, and R + S underflows.
+
+    Two passes of S and R products round S + R times. w differs from the product of its factors by
+    2*u*max|w_k| where that is accepted, and rounding the factors adds as much; the rest are terms
+    of second order.
+    """
+    terms, u = problem.r + problem.s + 6, unit_roundoff(problem.accumulator)
+    largest = np.abs(w).max(axis=(1, 2, 3))
+    pixels = reference.accumulate(problem, np.abs(x), np.ones_like(w), WIDE)
+    eta = float(np.finfo(problem.accumulator).smallest_subnormal)
+    # a product that underflows in the first pass is multiplied by a factor of at most 1
+    bound: Array = terms * u * largest[:, None, None] * pixels + problem.reduction * terms * eta
+    return bound
+
+
+def _fft_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
+    """``4 * log2(pixels) * u * sum over c of ||x_c|| * ||w_c||``, x padded; and underflows."""
+    rows, columns = (
+        source_index(np.arange(-first, size + last), size, problem.pad_mode)
+        for size, (first, last) in zip((problem.h, problem.w), problem.pad, strict=True)
+    )
+    padded = x[:, :, rows][:, :, :, columns]
+    padded[:, :, rows < 0] = 0
+    padded[:, :, :, columns < 0] = 0
+    pixels, u = rows.size * columns.size, unit_roundoff(problem.accumulator)
+    image = np.sqrt((padded * padded).sum(axis=(2, 3)))  # (N, C)
+    kernel = np.sqrt((w * w).sum(axis=(2, 3)))  # (K, C/groups)
+    groups = problem.groups
+    norms = np.einsum(
+        "ngc,gkc->ngk",
+        image.reshape(problem.n, groups, -1),
+        kernel.reshape(groups, -1, kernel.shape[1]),
+    ).reshape(problem.n, problem.k)
+    eta = float(np.finfo(problem.accumulator).smallest_subnormal)
+    bound = 4 * np.log2(max(pixels, 2)) * u * norms + pixels * eta
+    full: Array = np.broadcast_to(
+        bound[:, :, None, None], (problem.n, problem.k, problem.p, problem.q)
+    )
+    return full
+
+
+#: Bounds of ``precision="fast"`` by the algorithm's name, from logical x and w in longdouble;
+#: bias and activation are added to them.
+FAST: dict[str, Callable[[ConvProblem, Array, Array], Array]] = {
+    "separable": _separable_bound,
+    "fft": _fft_bound,
+}
+
+
+def _with_activation(problem: ConvProblem, y: Array, magnitude: Array, bound: Array) -> Expected:
+    out = problem.out_dtype
+    u_sum, u_out = unit_roundoff(problem.accumulator), unit_roundoff(out)
     if problem.activation is not None:
         activation = ACTIVATIONS[problem.activation]
         value: Array = activation.function(y)
@@ -159,6 +232,7 @@ def check(
     bias: Array | None,
     got: Array,
     channels: Iterable[int] | None = None,
+    algorithm: str | None = None,
 ) -> Verdict:
     """Hold a computed result, logical (N, K, P, Q), against the definition and its bound.
 
@@ -172,9 +246,13 @@ def check(
     channels : iterable of int, optional
         Output channels to verify, all pixels of each; default all. One channel costs 1/K of the
         whole.
+    algorithm : str, optional
+        Name of an algorithm of ``precision="fast"`` with a bound of its own (`FAST`), as `explain`
+        reports it; others are strict.
     """
+    algorithm = algorithm if algorithm in FAST else None
     if channels is None:
-        return compare(expected(problem, x, w, bias), got)
+        return compare(expected(problem, x, w, bias, algorithm), got)
     per_group_in, per_group_out = problem.c // problem.groups, problem.k // problem.groups
     verdicts = []
     for group, members in groupby(sorted(set(channels)), key=lambda k: k // per_group_out):
@@ -183,7 +261,7 @@ def check(
         first = group * per_group_in
         want = expected(
             part, x[:, first : first + per_group_in], w[chosen],
-            None if bias is None else bias[chosen],
+            None if bias is None else bias[chosen], algorithm,
         )  # fmt: skip
         verdicts.append(compare(want, got[:, chosen]))
     return Verdict(

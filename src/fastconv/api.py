@@ -74,7 +74,8 @@ def conv2d(
         in int32 (8 and 16 bits) or int64 (wider), exact modulo 2**bits.
     precision : {"strict", "fast"}, optional
         ``strict`` (default) sums every product in floating point, the same bits for any number
-        of threads or images in the batch; ``fast`` permits Winograd, FFT and TF32.
+        of threads or images in the batch; ``fast`` permits separable kernels in two passes,
+        Winograd, FFT and TF32, within bounds of their own (`fastconv.accuracy.FAST`).
     backend : {"cuda", "native", "numba", "reference"}, optional
         Serves or raises. Default: by the kind of array, then the first that can.
     threads : int, optional
@@ -282,6 +283,8 @@ backend, threads
         bias_shape=None if bias is None else _shape(bias), activation=activation,
     )  # fmt: skip
     choice = dispatch.select(problem, choice_options, arrays)
+    if not isinstance(w, tuple) and arrays == "numpy" and problem.out_bytes:
+        choice = calls.choice_for(problem, choice_options, choice, w, _promotion_of(x, w, dtype))
     others = dispatch.rejections(problem, choice_options, arrays)
     return Explanation.of(problem, choice_options, choice, others)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import arguments, dispatch
-from .backends import Backend, Direct, direct
+from .backends import Backend, Direct, algorithm_for, direct
 from .dispatch import Choice
 from .dtypes import Promotion, promote
 from .errors import DTypeError
@@ -96,6 +97,18 @@ class Call:
             with np.errstate(over="ignore", invalid="ignore"):
                 result[...] = target
         return result
+
+
+def choice_for(
+    problem: ConvProblem, options: Options, choice: Choice, w: Any, promotion: Promotion
+) -> Choice:
+    """Return the choice with the algorithm that these very weights get."""
+    if options.precision != "fast":
+        return choice
+    kernel = arguments.kernel(arguments.as_array("w", w), False)
+    kernel = arguments.readable(np, kernel, promotion.operand)
+    backend = dispatch.load(choice.backend)
+    return replace(choice, algorithm=algorithm_for(backend, problem, options, kernel))
 
 
 class Remembered(NamedTuple):

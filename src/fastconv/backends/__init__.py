@@ -78,6 +78,18 @@ class UnpackedWeights:
         self._backend.run(problem, options, x, self._w, self._bias, out)
 
 
+def algorithm_for(backend: Backend, problem: ConvProblem, options: Options, w: Any) -> Algorithm:
+    """Name the algorithm for weights that are known: with ``precision="fast"`` it may differ.
+
+    A backend for which that is so has a function ``algorithm_for(problem, options, w)``.
+    """
+    function = getattr(backend, "algorithm_for", None)
+    if function is None:
+        return backend.algorithm(problem, options)
+    algorithm: Algorithm = function(problem, options, w)
+    return algorithm
+
+
 def direct(backend: Backend, problem: ConvProblem, options: Options, flip: bool) -> Direct | None:
     """Return the backend's short way for arrays that need no conversion, None where it has none.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
-from .. import activations
-from ..borders import PAD_MODES
-from ..options import Options
-from ..problem import ConvProblem
-from . import Algorithm, Direct
+from ... import activations
+from ...borders import PAD_MODES
+from ...options import Options
+from ...problem import ConvProblem
+from .. import Algorithm, Direct
 
 #: Operand dtypes, in the order of the extension's `Element`.
 ELEMENTS = ("float32", "float64")
@@ -55,8 +55,21 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     """Name the algorithm the extension's ladder takes, and its scratch memory."""
+    if options.precision == "fast":
+        way = _fast().without_values(problem, options)
+        if way is not None:
+            return Algorithm(*way)
     name, scratch, _ = _native.algorithm(_description(problem), resources(options), False)
     return Algorithm(name, scratch)
+
+
+def algorithm_for(problem: ConvProblem, options: Options, w: Any) -> Algorithm:
+    """Name the algorithm for these very weights; see `fastconv.backends.algorithm_for`."""
+    way = _fast().choose(problem, options, w) if options.precision == "fast" else None
+    if way is None:
+        name, scratch, _ = _native.algorithm(_description(problem), resources(options), False)
+        return Algorithm(name, scratch)
+    return Algorithm(way.name, way.scratch_bytes(problem, options))
 
 
 @lru_cache(maxsize=4096)
@@ -87,11 +100,30 @@ def resources(options: Options) -> Any:
 
 def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:
     """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
+    way = _fast().choose(problem, options, w) if options.precision == "fast" else None
+    if way is None:
+        convolve(problem, options, x, w, bias, out)
+    else:
+        way.run(problem, options, x, w, bias, out)
+
+
+@cache
+def _fast() -> Any:
+    """Import what only fast calls need, and what needs this module."""
+    return importlib.import_module(".fast", __name__)
+
+
+def convolve(
+    problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any
+) -> None:
+    """Compute `problem` by the extension's own ladder."""
     _native.conv2d(_description(problem), x, w, bias, out, resources(options))
 
 
 def direct(problem: ConvProblem, options: Options, flip: bool) -> Direct | None:
     """Return a function (x, w, bias, out) for arrays as the caller holds them; see `Backend`."""
+    if options.precision == "fast" and _fast().considered(problem, options):
+        return None
     function: Direct | None = _native.direct(
         _description(problem), resources(options), problem.rank, flip
     )
@@ -117,8 +149,30 @@ class PackedWeights:
         self._packed.run(x, out)
 
 
-#: Weights packed once; see `fastconv.backends.pack`.
-pack = PackedWeights
+class FastWeights:
+    """A way of `fast` with its form of the weights; see `fastconv.backends.Weights`."""
+
+    direct: Direct | None = None
+
+    def __init__(self, way: Any, w: Any, bias: Any | None) -> None:
+        self._way, self._w, self._bias = way, w, bias
+        self.packed_bytes: int = way.packed_bytes
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name the way, and its scratch memory beside the weights it holds."""
+        return Algorithm(self._way.name, self._way.scratch_bytes(problem, options))
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem` into `out`."""
+        self._way.run(problem, options, x, self._w, self._bias, out)
+
+
+def pack(
+    problem: ConvProblem, options: Options, w: Any, bias: Any | None
+) -> PackedWeights | FastWeights:
+    """Make weights ready for many runs; see `fastconv.backends.pack`."""
+    way = _fast().choose(problem, options, w, keep=True) if options.precision == "fast" else None
+    return PackedWeights(problem, options, w, bias) if way is None else FastWeights(way, w, bias)
 
 
 def measure_peak(threads: int, double_precision: bool, seconds: float) -> float:
