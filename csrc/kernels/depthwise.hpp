@@ -14,6 +14,11 @@ namespace {
 // A tile reads at most this many consecutive padded rows; see depthwise_fits.
 constexpr int kMostSpan = 128;
 constexpr int kMostTileRows = 7;
+// Vectors of pixels in a block of columns, at most.
+constexpr Index kMostVectors = 32;
+// Channels whose tiles are computed in one call, where maps are small: so many that the call costs
+// little, as long as their rows stay in the first-level cache.
+constexpr Index kMostPlanes = 16, kGroupBytes = 12 << 10;
 // Scratch that stays in a first-level cache beside the rows of y.
 constexpr Index kFirstLevelBytes = 24 << 10;
 
@@ -65,17 +70,20 @@ void depthwise_geometry(const Problem& problem, DepthwiseCut& cut) {
     const auto phase_pitch = [&](Index cols) { return whole_lines<T>(cols + extra); };
     const Index room = kFirstLevelBytes / kBytes / (cut.slots + 1) / phases - extra - 64 / kBytes;
     const Index vectors = ceil_div(problem.q, kL);
-    cut.col_blocks = ceil_div(vectors, most(1, room / kL));
+    cut.col_blocks = ceil_div(vectors, least(most(1, room / kL), kMostVectors));
     cut.col_block = ceil_div(vectors, cut.col_blocks) * kL;
     cut.col_blocks = ceil_div(problem.q, cut.col_block);
     cut.phase_pitch = phase_pitch(least(cut.col_block, problem.q));
     cut.slot_pitch = phases * cut.phase_pitch;
+    const Index plane_bytes = cut.slots * most(cut.slot_pitch, problem.w) * kBytes;
+    cut.planes = most(1, least(kMostPlanes, kGroupBytes / plane_bytes));
 }
 
 template <class T>
 Index depthwise_scratch(const Problem& problem, const DepthwiseCut& cut) {
     if (cut.channel_lanes) return (problem.r * problem.s + 2) * cut.slot_pitch;
-    return (cut.slots + 1) * cut.slot_pitch + kMostTileRows * whole_lines<T>(cut.col_block);
+    return (cut.planes * cut.slots + 1) * cut.slot_pitch +
+           kMostTileRows * whole_lines<T>(cut.col_block);
 }
 
 // Weights in the order in which tiles use them: column by column. A vector of channels for each
@@ -125,6 +133,8 @@ Strip<T> make_strip(const Problem& problem, const ColumnTaps<T>* columns) {
     strip.dilation = problem.dilation_h;
     const bool clamps =
         problem.activation == Activation::kRelu || problem.activation == Activation::kRelu6;
+    strip.planes = 1;
+    strip.clamps = clamps;
     strip.low = clamps ? T(0) : -T(__builtin_inf());
     strip.high = problem.activation == Activation::kRelu6 ? T(6) : T(__builtin_inf());
     return strip;
@@ -136,25 +146,34 @@ inline bool finishes_later(Activation activation) {
            activation != Activation::kRelu6;
 }
 
-// Which padded rows of an image a tile reads: offsets of rows, or of a row of zeros. Offsets are in
-// bytes, so that rows of zeros elsewhere in memory cost no branch.
+// Which padded rows of an image a tile reads: offsets in bytes of the rows, or of a row of zeros,
+// which costs no branch. Loops run over whole blocks, for the compiler to turn into vectors.
 struct RowOffsets {
+    static constexpr int kBlock = kRowBlock;
+    static_assert(kMostSpan % kBlock == 0, "whole blocks");
     Index offset[kMostSpan];
     Index inside[kMostSpan];  // all bits set, or none for a row of zeros
-    Index begin = -1, span = 0;
+    Index begin = 0, span = 0;
     bool all_inside = false;
 
     void set(const Problem& problem, Index pitch_bytes, Index first, Index count) {
         if (first == begin && count == span) return;
         begin = first;
         span = count;
+        const Index row0 = first - problem.pad_top, size = problem.h;
+        all_inside = row0 >= 0 && row0 + count <= size;
+        for (Index i = 0; i < count; i += kBlock) {
+            for (int j = 0; j < kBlock; ++j) {
+                const Index row = row0 + i + j;
+                offset[i + j] = row * pitch_bytes;
+                inside[i + j] = -Index(row >= 0 && row < size);
+            }
+        }
+        if (all_inside || problem.pad_mode == PadMode::kConstant) return;
         all_inside = true;
         for (Index i = 0; i < count; ++i) {
-            const Index row =
-                source_index(first + i - problem.pad_top, problem.h, problem.pad_mode);
-            offset[i] = row < 0 ? 0 : row * pitch_bytes;
-            inside[i] = row < 0 ? 0 : -1;
-            all_inside = all_inside && row >= 0;
+            offset[i] = source_index(row0 + i, size, problem.pad_mode) * pitch_bytes;
+            inside[i] = -1;
         }
     }
 
@@ -163,25 +182,27 @@ struct RowOffsets {
     void place(const T* base, const T* zeros, const T** rows) const {
         const Index zero = reinterpret_cast<Index>(zeros);
         const Index away = reinterpret_cast<Index>(base) - zero;
-        for (Index i = 0; i < span; ++i) {
-            rows[i] = reinterpret_cast<const T*>(zero + ((away + offset[i]) & inside[i]));
+        for (Index i = 0; i < span; i += kBlock) {
+            for (int j = i; j < i + kBlock; ++j) {
+                rows[j] = reinterpret_cast<const T*>(zero + ((away + offset[j]) & inside[j]));
+            }
         }
     }
 };
 
-// Elements [column, column + lanes) of a row of `size`; those outside are zero and not touched.
+// The same for rows that are needed once, and how they move from plane to plane.
 template <class T>
-inline Vec<T> load_inside(const T* row, Index column, Index size) {
-    constexpr Index kL = kLanes<T>;
-    if (column >= 0 && column + kL <= size) return load(row + column);
-    const Index begin = least(most(-column, 0), kL);
-    const Index end = most(least(size - column, kL), begin);
-    if constexpr (kHasMaskedLoad) {
-        return masked_load(row + column, lane_mask<T>(int(begin), int(end)));
+inline void place_rows(const Problem& problem, const T* base, Index pitch, Index first, Index step,
+                       const T* zeros, Strip<T>& strip, Index* steps) {
+    const Index row0 = first - problem.pad_top, size = problem.h;
+    const bool constant = problem.pad_mode == PadMode::kConstant;
+    for (Index i = 0; i < strip.span; ++i) {
+        Index row = row0 + i;
+        if (!constant) row = source_index(row, size, problem.pad_mode);
+        const bool inside = row >= 0 && row < size;
+        strip.rows[i] = inside ? base + row * pitch : zeros;
+        steps[i] = inside ? step : 0;
     }
-    Vec<T> v{};
-    for (Index i = begin; i < end; ++i) v[i] = row[column + i];
-    return v;
 }
 
 template <class T>
@@ -195,8 +216,6 @@ inline Vec<T> every_second(Vec<T> a, Vec<T> b, int first) {
 // columns of the problem.
 template <class T>
 struct PlaneGeometry {
-    static constexpr Index kMostVectors = 64;
-
     const Problem& problem;
     const DepthwiseCut& cut;
     Index q0, lanes;
@@ -206,7 +225,8 @@ struct PlaneGeometry {
     StripCut<T> strip_cut;
     Index offsets[kMostTaps];
     Inside inside[kMostTaps];  // of each phase
-    Mask<T> masks[kMostVectors * kMostTaps];
+    Mask<T> masks[(kMostVectors + 1) * kMostTaps];
+    Mask<T> copy_masks[2 * kMostVectors];  // of the vectors of a row to copy
 
     PlaneGeometry(const DepthwiseJob<T>& job, Index first, Index last)
         : problem(job.problem),
@@ -227,12 +247,16 @@ struct PlaneGeometry {
         // rows a multiple of a page apart would push each other out of the cache
         direct = kHasMaskedLoad && step == 1 && job.arrays.x.stride[3] == 1 &&
                  (framed || problem.pad_mode == PadMode::kConstant) && pitch % 4096 != 0 &&
-                 strip_cut.full_vectors() < kMostVectors;
+                 strip_cut.full_vectors() <= kMostVectors;
         for (Index s = 0; s < problem.s; ++s) {
             const Index at = s * problem.dilation_w;
             offsets[s] = direct ? at : at % step * cut.phase_pitch + at / step;
         }
-        if (!direct) return;
+        if (!direct) {
+            const Index vectors = least(ceil_div(length, kLanes<T>) * step, 2 * kMostVectors);
+            for (Index i = 0; i < vectors; ++i) copy_masks[i] = copy_mask(i);
+            return;
+        }
         const Index vectors = strip_cut.full_vectors();
         for (Index v = 0; v < vectors; ++v) {
             const Index lane = least(v * kLanes<T>, most(strip_cut.full - kLanes<T>, 0));
@@ -245,10 +269,29 @@ struct PlaneGeometry {
 
     void fill_masks(Mask<T>* to, Index lane, Index count) const {
         for (Index s = 0; s < problem.s; ++s) {
-            const Index from = column + lane + s * problem.dilation_w;
-            const Index begin = least(most(-from, 0), count);
-            to[s] = lane_mask<T>(int(begin), int(most(least(problem.w - from, count), begin)));
+            to[s] = inside_mask(column + lane + s * problem.dilation_w, count);
         }
+    }
+
+    Mask<T> inside_mask(Index from, Index count) const {
+        const Index begin = least(most(-from, 0), count);
+        return lane_mask<T>(int(begin), int(most(least(problem.w - from, count), begin)));
+    }
+
+    Mask<T> copy_mask(Index i) const { return inside_mask(column + i * kLanes<T>, kLanes<T>); }
+
+    // Vector `i` of a row to copy; lanes outside of the row are zero.
+    Vec<T> load_inside(const T* row, Index i) const {
+        const Index from = column + i * kLanes<T>;
+        if constexpr (kHasMaskedLoad) {
+            return masked_load(row + from, i < 2 * kMostVectors ? copy_masks[i] : copy_mask(i));
+        }
+        if (from >= 0 && from + kLanes<T> <= problem.w) return load(row + from);
+        Vec<T> v{};
+        for (Index lane = 0; lane < kLanes<T>; ++lane) {
+            if (from + lane >= 0 && from + lane < problem.w) v[lane] = row[from + lane];
+        }
+        return v;
     }
 };
 
@@ -258,31 +301,39 @@ template <class T>
 struct CopiedRows {
     const PlaneGeometry<T>& geometry;
     const T* plane;
-    Index row_stride, column_stride;
+    Index planes, plane_stride, row_stride, column_stride;
     T* slots;
+    Index slot_planes;  // pitch of planes
     const T* zeros;
     const T** rows;
+    Index* steps;
     Index first = 0, count = 0, next_slot = 0;
 
-    // Columns of stride_w are copied apart, so that lanes are consecutive for every tap.
+    // Copies a row of every plane.
     const T* copy(Index row) {
-        const Problem& problem = geometry.problem;
         T* slot = slots + next_slot * geometry.cut.slot_pitch;
         next_slot = next_slot + 1 == geometry.cut.slots ? 0 : next_slot + 1;
-        const T* const from = plane + row * row_stride;
+        for (Index i = 0; i < planes; ++i) {
+            copy_row(slot + i * slot_planes, plane + i * plane_stride + row * row_stride);
+        }
+        return slot;
+    }
+
+    // Columns of stride_w are copied apart, so that lanes are consecutive for every tap.
+    void copy_row(T* slot, const T* from) const {
+        const Problem& problem = geometry.problem;
         const Index pitch = geometry.cut.phase_pitch, length = geometry.length;
         constexpr Index kL = kLanes<T>;
         if (column_stride == 1 && problem.stride_w == 1) {
-            for (Index i = 0; i < length; i += kL) {
-                store(slot + i, load_inside(from, geometry.column + i, problem.w));
+            for (Index i = 0; i * kL < length; ++i) {
+                store(slot + i * kL, geometry.load_inside(from, i));
             }
         } else if (column_stride == 1 && problem.stride_w == 2) {
-            for (Index i = 0; i < length; i += kL) {
-                const Index column = geometry.column + 2 * i;
-                const Vec<T> a = load_inside(from, column, problem.w);
-                const Vec<T> b = load_inside(from, column + kL, problem.w);
-                store(slot + i, every_second<T>(a, b, 0));
-                if (geometry.phases > 1) store(slot + pitch + i, every_second<T>(a, b, 1));
+            for (Index i = 0; i * kL < length; ++i) {
+                const Vec<T> a = geometry.load_inside(from, 2 * i);
+                const Vec<T> b = geometry.load_inside(from, 2 * i + 1);
+                store(slot + i * kL, every_second<T>(a, b, 0));
+                if (geometry.phases > 1) store(slot + pitch + i * kL, every_second<T>(a, b, 1));
             }
         } else {
             for (Index phase = 0; phase < geometry.phases; ++phase) {
@@ -290,7 +341,6 @@ struct CopiedRows {
             }
         }
         if (problem.pad_mode != PadMode::kConstant) fill_border(slot, from);
-        return slot;
     }
 
     void gather(T* to, const T* from, Index phase) const {
@@ -322,12 +372,16 @@ struct CopiedRows {
         const Problem& problem = geometry.problem;
         const Index gone = least(begin - first, count);
         count -= gone;
-        for (Index i = 0; i < count; ++i) rows[i] = rows[i + gone];
+        for (Index i = 0; i < count; ++i) {
+            rows[i] = rows[i + gone];
+            steps[i] = steps[i + gone];
+        }
         first = begin;
         for (; count < span; ++count) {
             const Index row =
                 source_index(begin + count - problem.pad_top, problem.h, problem.pad_mode);
             rows[count] = row < 0 ? zeros : copy(row);
+            steps[count] = row < 0 ? 0 : slot_planes;
         }
     }
 };
@@ -340,74 +394,93 @@ struct PlaneTask {
     T* zeros;
     T* slots;
     T* buffer;
-    Index buffer_pitch;
+    int shape;
+    bool in_place;
+    T no_bias = 0;
+    Strip<T> strip;
     const T* rows[kMostSpan];
+    Index steps[kMostSpan];
     ColumnTaps<T> columns[kMostTaps];
-    RowOffsets offsets;
-    T own_weights[kMostTaps * kMostTaps];
+    T own_weights[kMostPlanes * kMostTaps * kMostTaps];
 
     PlaneTask(const DepthwiseJob<T>& all, const PlaneGeometry<T>& block, T* scratch)
         : job(all),
           geometry(block),
           zeros(scratch),
           slots(zeros + all.cut.slot_pitch),
-          buffer(slots + all.cut.slots * all.cut.slot_pitch),
-          buffer_pitch(whole_lines<T>(all.cut.col_block)) {
+          buffer(slots + all.cut.planes * all.cut.slots * all.cut.slot_pitch),
+          shape(strip_shape(all.problem, false)),
+          strip(make_strip(all.problem, columns)) {
         for (Index s = 0; s < job.problem.s; ++s) columns[s] = {rows, geometry.offsets[s]};
+        in_place = job.arrays.y.stride[3] == 1;
+        strip.rows = rows;
+        strip.row_steps = steps;
+        strip.weight_step = job.problem.r * job.problem.s;
+        strip.bias = &no_bias;
+        strip.bias_step = job.arrays.bias ? 1 : 0;
+        strip.lanes = geometry.lanes;
+        strip.masks = geometry.masks;
+        strip.y_pitch = in_place ? job.arrays.y.stride[2] : whole_lines<T>(job.cut.col_block);
+        strip.y_step = job.arrays.y.stride[1];
     }
 
-    const T* weights(Index k) {
-        const Index taps = job.problem.r * job.problem.s;
-        if (job.arrays.packed && !job.problem.channels_last) {
-            return static_cast<const T*>(job.arrays.packed) + k * taps;
-        }
-        pack_channel(job.problem, job.arrays.w, k, own_weights);
-        return own_weights;
+    // How many channels from k on are computed together.
+    Index group(Index k, Index left) const {
+        const Problem& problem = job.problem;
+        if (!in_place || problem.k != problem.c || job.cut.row_blocks > 1) return 1;
+        return least(least(job.cut.planes, left), problem.k - k);
     }
 
-    void run(Index image, Index channel, Index k, Index p0, Index p1) {
+    void run(Index image, Index k, Index planes, Index p0, Index p1) {
         const Problem& problem = job.problem;
         const View<const T>& x = job.arrays.x;
         const View<T>& y = job.arrays.y;
-        const T bias = job.arrays.bias ? job.arrays.bias[k] : T(0);
-        Strip<T> strip = make_strip(problem, columns);
-        strip.weights = weights(k);
-        strip.bias = &bias;
-        strip.lanes = geometry.lanes;
-        strip.masks = geometry.masks;
+        const Index channel = problem.k == problem.c ? k : k / (problem.k / problem.groups);
+        strip.planes = planes;
+        if (job.arrays.bias) strip.bias = job.arrays.bias + k;
+        if (job.arrays.packed && !problem.channels_last) {
+            strip.weights = static_cast<const T*>(job.arrays.packed) + k * strip.weight_step;
+        } else {
+            strip.weights = own_weights;
+            for (Index i = 0; i < planes; ++i) {
+                pack_channel(problem, job.arrays.w, k + i, own_weights + i * strip.weight_step);
+            }
+        }
         const T* const from = x.data + image * x.stride[0] + channel * x.stride[1];
         T* const to = y.data + image * y.stride[0] + k * y.stride[1] + geometry.q0 * y.stride[3];
-        CopiedRows<T> copied{geometry, from, x.stride[2], x.stride[3], slots, zeros, rows};
-        const int shape = strip_shape(problem.r, problem.stride_h, problem.dilation_h);
+        CopiedRows<T> copied{geometry,    from,        planes, x.stride[1],
+                             x.stride[2], x.stride[3], slots,  job.cut.slots * job.cut.slot_pitch,
+                             zeros,       rows,        steps};
         for (Index p = p0; p < p1;) {
             const int tile = tile_rows(p1 - p);
             const Index count = kTileRows[tile];
-            for (Index i = 0; i < count; ++i) {
-                strip.y[i] =
-                    y.stride[3] == 1 ? to + (p + i) * y.stride[2] : buffer + i * buffer_pitch;
-            }
-            const Index span = row_span(problem, count);
+            strip.span = row_span(problem, count);
+            strip.y = in_place ? to + p * strip.y_pitch : buffer;
             if (geometry.direct) {
-                offsets.set(problem, x.stride[2] * Index(sizeof(T)), p * problem.stride_h, span);
-                offsets.place(from + geometry.column, zeros, rows);
+                place_rows(problem, from + geometry.column, x.stride[2], p * problem.stride_h,
+                           x.stride[1], zeros, strip, steps);
                 run_strip<T, Lanes::kMaskedPixels>(strip, geometry.strip_cut, shape, tile);
             } else {
-                copied.advance(p * problem.stride_h, span);
+                copied.advance(p * problem.stride_h, strip.span);
                 run_strip<T, Lanes::kPixels>(strip, geometry.strip_cut, shape, tile);
+                if (planes > 1) move_rows(strip, 1 - planes);
             }
-            finish(strip, count, to + p * y.stride[2]);
+            finish(count, to + p * y.stride[2]);
             p += count;
         }
     }
 
-    void finish(const Strip<T>& strip, Index count, T* to) const {
+    void finish(Index count, T* to) const {
         const View<T>& y = job.arrays.y;
-        const bool later = finishes_later(job.problem.activation);
-        if (!later && y.stride[3] == 1) return;
+        if (finishes_later(job.problem.activation)) {
+            for (Index i = 0; i < strip.planes * count; ++i) {
+                finish_row<T>(strip.y + i / count * strip.y_step + i % count * strip.y_pitch,
+                              strip.lanes, nullptr, 0, job.problem.activation);
+            }
+        }
+        if (in_place) return;
         for (Index i = 0; i < count; ++i, to += y.stride[2]) {
-            T* const row = strip.y[i];
-            if (later) finish_row<T>(row, strip.lanes, nullptr, 0, job.problem.activation);
-            if (y.stride[3] == 1) continue;
+            const T* row = strip.y + i * strip.y_pitch;
             for (Index q = 0; q < strip.lanes; ++q) to[q * y.stride[3]] = row[q];
         }
     }
@@ -417,27 +490,15 @@ template <class T>
 void plane_units(const DepthwiseJob<T>& job, Index begin, Index end, T* scratch) {
     const Problem& problem = job.problem;
     const DepthwiseCut& cut = job.cut;
-    const Index multiplier = problem.k / problem.groups;
     for (Index q = 0; q < problem.q; q += cut.col_block) {
         const PlaneGeometry<T> geometry(job, q, least(problem.q, q + cut.col_block));
         PlaneTask<T> task(job, geometry, scratch);
-        Index row_block = begin % cut.row_blocks;
-        Index k = begin / cut.row_blocks % problem.k, image = begin / cut.row_blocks / problem.k;
-        Index channel = k / multiplier, copy = k % multiplier;
-        for (Index unit = begin; unit < end; ++unit) {
+        for (Index unit = begin; unit < end;) {
+            const Index row_block = unit % cut.row_blocks, plane = unit / cut.row_blocks;
+            const Index k = plane % problem.k, planes = task.group(k, end - unit);
             const Index p = row_block * cut.row_block;
-            task.run(image, channel, k, p, least(problem.p, p + cut.row_block));
-            if (++row_block < cut.row_blocks) continue;
-            row_block = 0;
-            ++k;
-            if (++copy == multiplier) {
-                copy = 0;
-                ++channel;
-            }
-            if (k == problem.k) {
-                k = channel = 0;
-                ++image;
-            }
+            task.run(plane / problem.k, k, planes, p, least(problem.p, p + cut.row_block));
+            unit += planes;
         }
     }
 }
@@ -498,7 +559,8 @@ void channel_unit(const DepthwiseJob<T>& job, Index unit, T* scratch) {
     }
     const T* const from = x.data + image * x.stride[0] + k0;
     T* const to = y.data + image * y.stride[0] + k0;
-    const int shape = strip_shape(problem.r, problem.stride_h, problem.dilation_h);
+    strip.y_pitch = y.stride[2];
+    const int shape = strip_shape(problem, true);
     const StripCut<T> strip_cut(lanes, true);
     RowOffsets offsets;
     for (Index p = p0; p < p1;) {
@@ -509,13 +571,11 @@ void channel_unit(const DepthwiseJob<T>& job, Index unit, T* scratch) {
         offsets.place(from, zeros, pixel.rows);
         for (Index q = 0; q < problem.q; ++q) {
             pixel.set(problem, offsets, from, x.stride[3], q);
-            for (Index i = 0; i < count; ++i) {
-                strip.y[i] = to + (p + i) * y.stride[2] + q * y.stride[3];
-            }
+            strip.y = to + p * y.stride[2] + q * y.stride[3];
             run_strip<T, Lanes::kChannels>(strip, strip_cut, shape, tile);
             if (!finishes_later(problem.activation)) continue;
             for (Index i = 0; i < count; ++i) {
-                finish_row<T>(strip.y[i], lanes, nullptr, 0, problem.activation);
+                finish_row<T>(strip.y + i * strip.y_pitch, lanes, nullptr, 0, problem.activation);
             }
         }
         p += count;

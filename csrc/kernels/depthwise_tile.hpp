@@ -58,14 +58,16 @@ struct Pack {
 // Kernels of up to this many rows and columns.
 constexpr int kMostTaps = 9;
 
-// One column of the kernel: where its input rows are, for every input row of the tile in turn.
+// One column of the kernel: where its input rows are, for every input row of the tile in turn, and
+// what is to be added to each. Where lanes are pixels, all columns have the same rows.
 template <class T>
 struct ColumnTaps {
     const T* const* rows;
-    Index offset;  // added to every row
+    Index offset;
 };
 
-// The operands of one strip: some output rows (as many as the tile has) of `lanes` lanes.
+// The operands of one strip: some output rows (as many as the tile has) of `lanes` lanes, of one
+// channel or, where lanes are pixels, of a group of `planes` channels.
 template <class T>
 struct Strip {
     const ColumnTaps<T>* columns;
@@ -74,9 +76,16 @@ struct Strip {
     const T* weights;               // [column][row], a vector each where lanes are channels
     Index weight_pitch;             // from one such vector to the next
     const T* bias;                  // of every lane where lanes are channels, else of all
-    T low, high;                    // y is clamped: relu and relu6
-    T* y[8];
+    bool clamps;                    // y to low, high: relu and relu6
+    T low, high;
+    T* y;
+    Index y_pitch;  // from row to row
     Index lanes;
+    // From plane to plane: the rows of `columns`, of which there are `span`, and the other
+    // operands.
+    const T** rows;
+    const Index* row_steps;
+    Index span, planes, weight_step, bias_step, y_step;
     // Lanes are pixels that may lie outside of the row: which ones do not, for every vector and
     // kernel column.
     const Mask<T>* masks;
@@ -88,14 +97,14 @@ enum class Lanes { kPixels, kMaskedPixels, kChannels };
 // Adds the products of one kernel column, in the order of its rows, to every row of the tile. An
 // input row is loaded once and serves all the output rows that it belongs to.
 template <class V, int R, int ROWS, int STRIDE, Lanes LANES>
-inline void add_column(typename V::Type (&acc)[ROWS], const Strip<typename V::Element>& strip,
-                       const ColumnTaps<typename V::Element>& column,
-                       const typename V::Element* weights, Index lane,
-                       Mask<typename V::Element> mask) {
+__attribute__((always_inline)) inline void add_column(typename V::Type (&acc)[ROWS],
+                                                      const Strip<typename V::Element>& strip,
+                                                      const typename V::Element* const* rows,
+                                                      Index offset,
+                                                      const typename V::Element* weights,
+                                                      Index lane, Mask<typename V::Element> mask) {
     using Type = typename V::Type;
-    const auto* const* rows = column.rows;
-    const Index offset = column.offset + lane;
-    const auto value_at = [&](const auto* row) {
+    const auto value_at = [&](const auto* row) __attribute__((always_inline)) {
         return LANES == Lanes::kMaskedPixels ? V::masked_load(row + offset, mask)
                                              : V::load(row + offset);
     };
@@ -127,38 +136,86 @@ inline void add_column(typename V::Type (&acc)[ROWS], const Strip<typename V::El
     }
 }
 
+// Loops over whole blocks become vectors of addresses.
+constexpr int kRowBlock = 8;
+
+template <class T>
+inline void move_rows(const Strip<T>& strip, Index planes) {
+    for (Index i = 0; i < strip.span; i += kRowBlock) {
+        for (int j = 0; j < kRowBlock; ++j) strip.rows[i + j] += strip.row_steps[i + j] * planes;
+    }
+}
+
 // Lanes [first, strip.lanes), vector by vector. The last vector is moved back to end with the
 // strip where there is room: what it computes a second time has the same bits. Every element is
 // one chain: bias, then column by column, each in the order of its rows.
-template <class V, int R, int ROWS, int STRIDE, Lanes LANES>
+//
+// UNIT: the kernel has 3 columns, one lane apart: they are unrolled.
+template <class V, int R, int ROWS, int STRIDE, Lanes LANES, bool UNIT>
 void strip_tile(const Strip<typename V::Element>& strip, Index first) {
     using T = typename V::Element;
     using Type = typename V::Type;
     const Index lanes = strip.lanes, column_count = strip.column_count;
     const Index column_weights =
         (R > 0 ? R : strip.row_count) * (LANES == Lanes::kChannels ? strip.weight_pitch : 1);
-    const Type low = V::splat(strip.low), high = V::splat(strip.high);
     const ColumnTaps<T>* const columns = strip.columns;
-    const Mask<T>* mask = strip.masks;
-    for (Index lane = first; lane < lanes; lane += V::kLanes) {
-        if (lane > 0 && lane + V::kLanes > lanes) lane = lanes - V::kLanes;
-        Type acc[ROWS];
-        const Type start =
-            LANES == Lanes::kChannels ? V::load(strip.bias + lane) : V::splat(*strip.bias);
+    const T* bias = strip.bias;
+    const T* plane_weights = strip.weights;
+    T* y = strip.y;
+    for (Index plane = strip.planes;;) {
+        const Mask<T>* mask = strip.masks;
+        for (Index lane = first; lane < lanes; lane += V::kLanes) {
+            if (lane > 0 && lane + V::kLanes > lanes) lane = lanes - V::kLanes;
+            Type acc[ROWS];
+            const Type start = LANES == Lanes::kChannels ? V::load(bias + lane) : V::splat(*bias);
 #pragma GCC unroll 8
-        for (int row = 0; row < ROWS; ++row) acc[row] = start;
-        const T* weights = strip.weights;
-        for (Index s = 0; s < column_count; ++s, weights += column_weights) {
-            const Mask<T> on = LANES == Lanes::kMaskedPixels ? *mask++ : Mask<T>{};
-            add_column<V, R, ROWS, STRIDE, LANES>(acc, strip, columns[s], weights, lane, on);
-        }
+            for (int row = 0; row < ROWS; ++row) acc[row] = start;
+            const T* weights = plane_weights;
+            const auto add = [&](const T* const* rows,
+                                 Index offset) __attribute__((always_inline)) {
+                const Mask<T> on = LANES == Lanes::kMaskedPixels ? *mask++ : Mask<T>{};
+                add_column<V, R, ROWS, STRIDE, LANES>(acc, strip, rows, offset, weights, lane, on);
+                weights += column_weights;
+            };
+            if constexpr (UNIT) {
+                const T* rows[(ROWS - 1) * STRIDE + R];
+                const Index begin = columns->offset + lane;
+#pragma GCC unroll 32
+                for (int i = 0; i < (ROWS - 1) * STRIDE + R; ++i)
+                    rows[i] = columns->rows[i] + begin;
+                add(rows, 0);
+                add(rows, 1);
+                add(rows, 2);
+            } else {
+                for (Index s = 0; s < column_count; ++s) {
+                    add(columns[s].rows, columns[s].offset + lane);
+                }
+            }
+            if (strip.clamps) {
+                const Type low = V::splat(strip.low), high = V::splat(strip.high);
 #pragma GCC unroll 8
-        for (int row = 0; row < ROWS; ++row) {
-            Type v = acc[row];
-            v = v < low ? low : v;
-            v = v > high ? high : v;
-            V::store_first(strip.y[row] + lane, v, lanes - lane);
+                for (int row = 0; row < ROWS; ++row) {
+                    acc[row] = acc[row] < low ? low : acc[row];
+                    acc[row] = acc[row] > high ? high : acc[row];
+                }
+            }
+            T* to = y + lane;
+            const Index pitch = strip.y_pitch;
+            if (lane + V::kLanes <= lanes) {
+#pragma GCC unroll 8
+                for (int row = 0; row < ROWS; ++row, to += pitch) V::store(to, acc[row]);
+            } else {
+#pragma GCC unroll 8
+                for (int row = 0; row < ROWS; ++row, to += pitch) {
+                    V::store_first(to, acc[row], lanes - lane);
+                }
+            }
         }
+        if (--plane == 0) break;
+        move_rows(strip, 1);
+        plane_weights += strip.weight_step;
+        bias += strip.bias_step;
+        y += strip.y_step;
     }
 }
 
@@ -178,14 +235,14 @@ inline int tile_rows(Index left) {
 // Functions by shape of the kernel's columns and index into kTileRows.
 template <class V, Lanes LANES>
 struct StripTable {
-    StripFunction<typename V::Element> by_shape[7][4];
+    StripFunction<typename V::Element> by_shape[8][4];
 
-    template <int SHAPE, int R, int STRIDE>
+    template <int SHAPE, int R, int STRIDE, bool UNIT = false>
     constexpr void fill() {
-        by_shape[SHAPE][0] = strip_tile<V, R, kTileRows[0], STRIDE, LANES>;
-        by_shape[SHAPE][1] = strip_tile<V, R, kTileRows[1], STRIDE, LANES>;
-        by_shape[SHAPE][2] = strip_tile<V, R, kTileRows[2], STRIDE, LANES>;
-        by_shape[SHAPE][3] = strip_tile<V, R, kTileRows[3], STRIDE, LANES>;
+        by_shape[SHAPE][0] = strip_tile<V, R, kTileRows[0], STRIDE, LANES, UNIT>;
+        by_shape[SHAPE][1] = strip_tile<V, R, kTileRows[1], STRIDE, LANES, UNIT>;
+        by_shape[SHAPE][2] = strip_tile<V, R, kTileRows[2], STRIDE, LANES, UNIT>;
+        by_shape[SHAPE][3] = strip_tile<V, R, kTileRows[3], STRIDE, LANES, UNIT>;
     }
     constexpr StripTable() : by_shape{} {
         fill<0, 0, 1>();
@@ -195,13 +252,18 @@ struct StripTable {
         fill<4, 5, 2>();
         fill<5, 7, 1>();
         fill<6, 7, 2>();
+        if constexpr (LANES != Lanes::kChannels) fill<7, 3, 1, true>();
     }
 };
 
-// Row of StripTable for a kernel of `taps` rows.
-inline int strip_shape(Index taps, Index stride, Index dilation) {
+// Row of StripTable for a kernel.
+inline int strip_shape(const Problem& problem, bool channel_lanes) {
+    const Index taps = problem.r, stride = problem.stride_h;
     const bool listed = taps == 3 || taps == 5 || taps == 7;
-    return listed && stride <= 2 && dilation == 1 ? int(taps - 3 + stride) : 0;
+    if (!listed || stride > 2 || problem.dilation_h > 1) return 0;
+    const bool unit = taps == 3 && stride == 1 && problem.s == 3 && problem.stride_w == 1 &&
+                      problem.dilation_w == 1;
+    return unit && !channel_lanes ? 7 : int(taps - 3 + stride);
 }
 
 // Narrowest vector that has functions of its own.
@@ -243,6 +305,7 @@ inline void run_strip(Strip<T>& strip, const StripCut<T>& cut, int shape, int ro
         strip.lanes = lanes;
     }
     if (kNarrowBytes < FASTCONV_VECTOR_BYTES && cut.narrow) {
+        if (cut.full > 0 && strip.planes > 1) move_rows(strip, 1 - strip.planes);
         if (LANES == Lanes::kMaskedPixels) {
             strip.masks = masks + cut.full_vectors() * strip.column_count;
         }

@@ -48,6 +48,7 @@ struct DepthwiseCut {
     Index col_block, col_blocks;           // where lanes are pixels: output columns of one pass
     Index channel_block, channel_blocks;   // where lanes are channels; a whole number of vectors
     Index slots, slot_pitch, phase_pitch;  // padded input rows held in scratch
+    Index planes;                          // channels computed together, where lanes are pixels
     Index units, task_units, tasks;
 };
 
