@@ -64,7 +64,7 @@ inline Vec<T> odd_lanes(Vec<T> a, Vec<T> b) {
 // of the image off.
 template <class T>
 bool copies_vectors(const Problem& problem, const View<const T>& x) {
-    const bool pairs = problem.stride_w == 2 && problem.dilation_w == 1;
+    const bool pairs = problem.stride_w == 2 && problem.dilation_w == 1 && problem.s > 1;
     return kHasMaskedLoad && x.stride[3] == 1 && problem.pad_mode == PadMode::kConstant &&
            (problem.stride_w == 1 || pairs);
 }
@@ -119,7 +119,7 @@ void copy_planes(T* to, const View<const T>& x, const ChannelBlock& block,
                 const Index index = source_index(at, problem.h, problem.pad_mode);
                 const T* row = index < 0 ? nullptr : from + index * x.stride[2];
                 T* out = to + i * layout.pitch;
-                if (whole && layout.wide.used == 1) {
+                if (whole && problem.stride_w == 1) {
                     copy_vectors(out, row, column, layout.pitch, problem.w);
                 } else if (whole) {
                     copy_pairs(out, out + layout.plane, row, column, layout.pitch, problem.w);
