@@ -33,31 +33,22 @@ PlaneLayout plane_layout(const Problem& problem, Index rows, Index cols) {
     return layout;
 }
 
-template <int... I>
-struct LaneNumbers {};
-template <int N, int... I>
-struct CountLanes : CountLanes<N - 1, N - 1, I...> {};
-template <int... I>
-struct CountLanes<0, I...> {
-    using type = LaneNumbers<I...>;
-};
-
 // Every second lane of two vectors, from lane `first` on.
-template <class T, int FIRST, int... I>
-inline Vec<T> alternate(Vec<T> a, Vec<T> b, LaneNumbers<I...>) {
+template <class T, int FIRST, int... LANE>
+inline Vec<T> alternate(Vec<T> a, Vec<T> b, LaneList<LANE...>) {
 #if defined(__clang__)
-    return __builtin_shufflevector(a, b, (2 * I + FIRST)...);
+    return __builtin_shufflevector(a, b, (2 * LANE + FIRST)...);
 #else
-    return __builtin_shuffle(a, b, IntVec<T>{(2 * I + FIRST)...});
+    return __builtin_shuffle(a, b, IntVec<T>{(2 * LANE + FIRST)...});
 #endif
 }
 template <class T>
 inline Vec<T> even_lanes(Vec<T> a, Vec<T> b) {
-    return alternate<T, 0>(a, b, typename CountLanes<kLanes<T>>::type{});
+    return alternate<T, 0>(a, b, AllLanes<kLanes<T>>{});
 }
 template <class T>
 inline Vec<T> odd_lanes(Vec<T> a, Vec<T> b) {
-    return alternate<T, 1>(a, b, typename CountLanes<kLanes<T>>::type{});
+    return alternate<T, 1>(a, b, AllLanes<kLanes<T>>{});
 }
 
 // Sources of the planes' rows: whether whole vectors can be loaded and stored, with lanes outside
@@ -133,6 +124,48 @@ void copy_planes(T* to, const View<const T>& x, const ChannelBlock& block,
             }
         }
     }
+}
+
+// Cache lines that are fetched little by little while tiles are computed, some runs of memory.
+class LineStream {
+  public:
+    LineStream() = default;
+    LineStream(const void* first, Index bytes, Index runs, Index pitch_bytes)
+        : run_(static_cast<const char*>(first)), bytes_(bytes), pitch_(pitch_bytes), runs_(runs) {}
+
+    Index lines() const { return runs_ * (bytes_ / kLine + 1); }
+
+    void fetch(Index lines) {
+        for (; lines > 0 && runs_ > 0; --lines) {
+            __builtin_prefetch(run_ + at_);
+            at_ += kLine;
+            if (at_ > bytes_) {
+                at_ = 0;
+                run_ += pitch_;
+                --runs_;
+            }
+        }
+    }
+
+  private:
+    static constexpr Index kLine = 64;
+    const char* run_ = nullptr;
+    Index bytes_ = 0, pitch_ = 0, runs_ = 0, at_ = 0;
+};
+
+// The pixels of x that a block copies, if they lie side by side.
+template <class T>
+LineStream block_pixels(const View<const T>& x, const ChannelBlock& block,
+                        const PlaneLayout& layout, const Problem& problem) {
+    if (x.stride[3] != 1 || x.stride[2] < 0) return {};
+    const Index first = block.p0 * problem.stride_h - problem.pad_top;
+    const Index begin = most(Index(0), first);
+    const Index rows = layout.rows * problem.stride_h;
+    const Index end = least(problem.h, first + rows);
+    if (end <= begin) return {};
+    const Index bytes = ((end - begin - 1) * x.stride[2] + problem.w) * Index(sizeof(T));
+    return {x.data + begin * x.stride[2], bytes, problem.c / problem.groups,
+            x.stride[1] * Index(sizeof(T))};
 }
 
 }  // namespace

@@ -190,9 +190,10 @@ void plan_block(BlockPlan<T>& plan, const ChannelGroup<T>& group, Index rows, In
     list_taps<T>(plan.offsets, plan.layout, group.problem);
 }
 
+// Computes a block; `next` is what the next one will read.
 template <class T>
 void channel_block(const ChannelGroup<T>& group, const ChannelBlock& block,
-                   const BlockPlan<T>& plan) {
+                   const BlockPlan<T>& plan, LineStream next) {
     static constexpr ChannelTable<T> functions;
     const Problem& problem = group.problem;
     copy_planes(plan.planes, group.x, block, plan.layout, problem);
@@ -208,6 +209,9 @@ void channel_block(const ChannelGroup<T>& group, const ChannelBlock& block,
     const Index all = problem.k / problem.groups, sets = ceil_div(all, group.outputs);
     const View<T>& y = group.y;
     const bool buffered = y.stride[3] != 1 || problem.activation != Activation::kNone;
+    const Index vectors = plan.count.vectors;
+    const Index most_tiles = sets * ceil_div(vectors, Index(channel_vectors(int(group.outputs))));
+    const Index next_lines = ceil_div(next.lines(), most_tiles);
     for (Index set = 0; set < sets; ++set) {
         const Index k0 = set * all / sets, outputs = (set + 1) * all / sets - k0;
         find_channel_weights(taps, plan.weights, group, k0, outputs);
@@ -215,9 +219,15 @@ void channel_block(const ChannelGroup<T>& group, const ChannelBlock& block,
         const ChannelTarget<T> target{
             y.data + k0 * y.stride[1] + block.p0 * y.stride[2] + block.q0 * y.stride[3],
             y.stride[1], plan.segments};
-        const Index vectors = plan.count.vectors;
         const Index tiles = ceil_div(vectors, Index(channel_vectors(int(outputs))));
+        // the weights of the next set, or of the next group
+        const Index bytes = taps.channels * taps.taps * Index(sizeof(T));
+        LineStream weights(taps.w + outputs * taps.w_pitch, bytes, outputs,
+                           taps.w_pitch * Index(sizeof(T)));
+        const Index weight_lines = ceil_div(weights.lines(), tiles);
         for (Index i = 0; i < tiles; ++i) {
+            next.fetch(next_lines);
+            weights.fetch(weight_lines);
             const Index begin = i * vectors / tiles, end = (i + 1) * vectors / tiles;
             taps.vectors = plan.vectors + begin;
             const ChannelFunction<T> function = functions.by_shape[outputs - 1][end - begin - 1];
@@ -229,6 +239,14 @@ void channel_block(const ChannelGroup<T>& group, const ChannelBlock& block,
             }
         }
     }
+}
+
+inline ChannelBlock find_block(const Problem& problem, const ChannelsBlocking& blocking, Index i) {
+    const Index row = i / blocking.col_blocks, col = i % blocking.col_blocks;
+    const Index p0 = row * problem.p / blocking.row_blocks;
+    const Index q0 = col * problem.q / blocking.col_blocks;
+    return {p0, (row + 1) * problem.p / blocking.row_blocks - p0, q0,
+            (col + 1) * problem.q / blocking.col_blocks - q0};
 }
 
 template <class T>
@@ -255,18 +273,17 @@ void channels_task(const ChannelsJob<T>& job, Index index, T* scratch) {
     const Index blocks = blocking.row_blocks * blocking.col_blocks;
     const Index last = (share + 1) * blocks / blocking.group_tasks;
     for (Index i = share * blocks / blocking.group_tasks; i < last; ++i) {
-        const Index row_block = i / blocking.col_blocks, col_block = i % blocking.col_blocks;
-        ChannelBlock block{};
-        block.p0 = row_block * problem.p / blocking.row_blocks;
-        block.rows = (row_block + 1) * problem.p / blocking.row_blocks - block.p0;
-        block.q0 = col_block * problem.q / blocking.col_blocks;
-        block.cols = (col_block + 1) * problem.q / blocking.col_blocks - block.q0;
+        const ChannelBlock block = find_block(problem, blocking, i);
         if (block.rows != rows || block.cols != cols) {
             rows = block.rows;
             cols = block.cols;
             plan_block(plan, group, rows, cols, scratch);
         }
-        channel_block(group, block, plan);
+        // after the last block another group's first is most likely
+        View<const T> x = group.x;
+        if (i + 1 == blocks) x.data += channels * x.stride[1];
+        const ChannelBlock next = find_block(problem, blocking, (i + 1) % blocks);
+        channel_block(group, block, plan, block_pixels(x, next, plan.layout, problem));
     }
 }
 
