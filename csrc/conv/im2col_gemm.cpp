@@ -2,10 +2,10 @@
 // high-performance matrix multiplication", 2008): takes every legal problem.
 #include <algorithm>
 #include <cstdlib>
-#include <thread>
 
 #include "conv/algorithm.hpp"
 #include "conv/gemm_blocking.hpp"
+#include "conv/tasks.hpp"
 #include "workspace.hpp"
 
 namespace fastconv {
@@ -13,8 +13,6 @@ namespace {
 
 // Below this many multiply-adds a thread costs more to wake than it computes.
 constexpr double kThreadMacs = 1 << 18;
-// Threads beyond a few per processor only wait for each other, and creating them can fail.
-constexpr int kThreadsPerProcessor = 4;
 // Rows whose pitch is this close to a multiple of 4 KiB fall into the same sets of the cache.
 constexpr Index kSetBytes = 4096, kSetMargin = 192;
 
@@ -37,24 +35,14 @@ void join_rows(Problem& problem, Operands<T>& arrays) {
     problem.h = problem.p = 1;
 }
 
-int useful_threads(const Problem& problem, int threads) {
-    const double macs = double(problem.n) * double(problem.k) * double(problem.p) *
-                        double(problem.q) * double(problem.c / problem.groups) * double(problem.r) *
-                        double(problem.s);
-    // asked once: glibc reads a file each time, which takes longer than a small convolution
-    static const int processors = std::max(2, int(std::thread::hardware_concurrency()));
-    threads = std::min(threads, kThreadsPerProcessor * processors);
-    return int(std::max(1.0, std::min(double(threads), macs / kThreadMacs)));
-}
-
 template <class T>
 Blocking blocking_for(const Problem& problem, const Resources& resources, bool packed) {
-    const int threads = useful_threads(problem, resources.threads);
+    const int threads = useful_threads(problem, resources.threads, kThreadMacs);
     return make_blocking(problem, gemm_shape<T>(), threads, resources.thread_bytes, packed);
 }
 
 int threads_for(const Problem& problem, const Resources& resources, const Blocking& blocking) {
-    const int threads = useful_threads(problem, resources.threads);
+    const int threads = useful_threads(problem, resources.threads, kThreadMacs);
     return int(std::min<Index>(threads, std::max<Index>(1, blocking.tasks)));
 }
 

@@ -17,6 +17,7 @@ inline double multiply_adds(const Problem& problem) {
 // few threads for each processor only wait for each other, and creating them can fail.
 inline int useful_threads(const Problem& problem, int threads, double least) {
     constexpr int kThreadsPerProcessor = 4;
+    // asking costs more than a small convolution
     static const int processors = std::max(2, int(std::thread::hardware_concurrency()));
     threads = std::min(threads, kThreadsPerProcessor * processors);
     return int(std::max(1.0, std::min(double(threads), multiply_adds(problem) / least)));

@@ -30,40 +30,87 @@ constexpr int channel_vectors(int outputs) {
     return outputs <= kFewOutputs ? kManyVectors : kChannelVectors;
 }
 
-// What a tile reads. Tap t of channel c reads pixels at x + c * channel_pitch + offsets[t]; the
-// weights of one output channel lie in the order (c, t).
+// Lanes [begin, end) of a vector that belong to one row of y; lane 0 would be at y + to.
+struct LaneSegment {
+    Index to;
+    int begin, end;
+};
+
+// A vector of pixels: where its taps are read, and its segments.
+struct LaneVector {
+    Index x;
+    Index first_segment, segments;
+};
+
+// What a tile reads. Tap t of channel c of vector v reads at x + v.x + c * channel_pitch +
+// offsets[t]; the weights of one output channel lie in the order (c, t).
 template <class T>
 struct ChannelTaps {
     const T* x;
+    const LaneVector* vectors;
     Index channels, channel_pitch;
     const Index* offsets;
     Index taps;
     const T* w;
     Index w_pitch;
+    const T* bias;  // or null
 };
 
-// Every element is one chain of multiply-adds in the order (c, r, s), whatever the tile's shape.
+// Where a tile goes: into the rows of y, or, where `segments` is null, vector after vector into
+// rows of kManyVectors vectors.
+template <class T>
+struct ChannelTarget {
+    T* to;
+    Index pitch;  // of output channels
+    const LaneSegment* segments;
+};
+
+template <class T>
+inline void store_lanes(T* to, Vec<T> v, int begin, int end) {
+    if (end - begin == kLanes<T>) {
+        store(to, v);
+    } else if constexpr (kHasMaskedLoad) {
+        masked_store(to, v, lane_mask<T>(begin, end));
+    } else {
+        for (int lane = begin; lane < end; ++lane) to[lane] = v[lane];
+    }
+}
+
+// Every element is one chain of multiply-adds in the order (c, r, s) that begins with the bias,
+// whatever the tile's shape.
 template <class T, int OUTPUTS, int VECTORS>
-void channel_tile(const ChannelTaps<T>& in, T* out, Index out_pitch) {
+void channel_tile(const ChannelTaps<T>& in, const ChannelTarget<T>& out) {
     constexpr int kL = kLanes<T>;
     Vec<T> acc[OUTPUTS][VECTORS];
     const T* w[OUTPUTS];
+    const T* x[VECTORS];
+#pragma GCC unroll 6
+    for (int j = 0; j < VECTORS; ++j) x[j] = in.x + in.vectors[j].x;
 #pragma GCC unroll 8
     for (int k = 0; k < OUTPUTS; ++k) {
         w[k] = in.w + k * in.w_pitch;
+        const Vec<T> first = in.bias ? splat(in.bias[k]) : Vec<T>{};
 #pragma GCC unroll 6
-        for (int j = 0; j < VECTORS; ++j) acc[k][j] = Vec<T>{};
+        for (int j = 0; j < VECTORS; ++j) acc[k][j] = first;
     }
-    const T* x = in.x;
-    const Index* const end = in.offsets + in.taps;
+    if (out.segments) {
+        // y is fetched while the tile is computed: the stores at the end would wait for memory
+        for (int j = 0; j < VECTORS; ++j) {
+            T* to = out.to + out.segments[in.vectors[j].first_segment].to;
+#pragma GCC unroll 8
+            for (int k = 0; k < OUTPUTS; ++k) __builtin_prefetch(to + k * out.pitch, 1);
+        }
+    }
     Index depth = 0;
-    for (Index c = 0; c < in.channels; ++c, x += in.channel_pitch) {
+    for (Index c = 0; c < in.channels; ++c) {
         const Index* offset = in.offsets;
+        const Index* const end = in.offsets + in.taps;
+        const Index channel = c * in.channel_pitch;
         do {
-            const T* from = x + *offset;
+            const Index from = channel + *offset;
             Vec<T> pixels[VECTORS];
 #pragma GCC unroll 6
-            for (int j = 0; j < VECTORS; ++j) pixels[j] = load(from + j * kL);
+            for (int j = 0; j < VECTORS; ++j) pixels[j] = load(x[j] + from);
 #pragma GCC unroll 8
             for (int k = 0; k < OUTPUTS; ++k) {
                 const Vec<T> weight = splat(w[k][depth]);
@@ -73,14 +120,26 @@ void channel_tile(const ChannelTaps<T>& in, T* out, Index out_pitch) {
             ++depth;
         } while (++offset != end);
     }
-#pragma GCC unroll 8
-    for (int k = 0; k < OUTPUTS; ++k)
 #pragma GCC unroll 6
-        for (int j = 0; j < VECTORS; ++j) store(out + k * out_pitch + j * kL, acc[k][j]);
+    for (int j = 0; j < VECTORS; ++j) {
+        if (!out.segments) {
+#pragma GCC unroll 8
+            for (int k = 0; k < OUTPUTS; ++k) store(out.to + k * out.pitch + j * kL, acc[k][j]);
+            continue;
+        }
+        const LaneSegment* segment = out.segments + in.vectors[j].first_segment;
+        for (Index i = 0; i < in.vectors[j].segments; ++i, ++segment) {
+            T* to = out.to + segment->to;
+#pragma GCC unroll 8
+            for (int k = 0; k < OUTPUTS; ++k) {
+                store_lanes(to + k * out.pitch, acc[k][j], segment->begin, segment->end);
+            }
+        }
+    }
 }
 
 template <class T>
-using ChannelFunction = void (*)(const ChannelTaps<T>&, T*, Index);
+using ChannelFunction = void (*)(const ChannelTaps<T>&, const ChannelTarget<T>&);
 
 // The tile functions, by number of outputs and vectors (both counted from one).
 template <class T>

@@ -4,104 +4,91 @@
 // of y are consecutive lanes across its rows: small maps waste only the lanes between two rows.
 #pragma once
 
+#include "kernels/channel_planes.hpp"
 #include "kernels/channel_tile.hpp"
 #include "kernels/finish.hpp"
 #include "kernels/kernels.hpp"
-#include "kernels/padded_rows.hpp"
 
 namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
-// Where a block's copy of x has its parts: for each channel, phase of rows and phase of columns a
-// plane of `rows` rows, `pitch` elements apart.
-struct PlaneLayout {
-    Phases tall, wide;
-    Index rows, pitch;
-    Index plane, channel;  // elements of one plane, of all planes of a channel
+// Lanes across the rows of a small map have to be stored row by row; worth it where that saves more
+// vectors than this factor.
+#if defined(__AVX512F__)
+constexpr double kSplitRows = 1.03;
+#else
+constexpr double kSplitRows = 1.2;
+#endif
 
-    Index lanes(Index p, Index q) const { return (p - 1) * pitch + q; }
+// The vectors of a block: lanes run on across rows, or every row has its own vectors.
+struct LaneCount {
+    bool across;
+    Index vectors;
 };
 
-inline PlaneLayout plane_layout(const Problem& problem, Index rows, Index cols) {
-    PlaneLayout layout{};
-    layout.tall = make_phases(problem.r, problem.stride_h, problem.dilation_h);
-    layout.wide = make_phases(problem.s, problem.stride_w, problem.dilation_w);
-    layout.rows = rows + layout.tall.reach(problem.r);
-    layout.pitch = cols + layout.wide.reach(problem.s);
-    layout.plane = layout.rows * layout.pitch;
-    layout.channel = layout.plane * layout.tall.used * layout.wide.used;
-    return layout;
+template <class T>
+LaneCount count_lanes(Index rows, Index cols, Index pitch) {
+    constexpr Index kL = kLanes<T>;
+    const Index across = ceil_div((rows - 1) * pitch + cols, kL), apart = rows * ceil_div(cols, kL);
+    const bool better = double(apart) > kSplitRows * double(across);
+    return {better, better ? across : apart};
 }
 
-// Elements of the parts of a task's scratch: the copy of x, which whole vectors may read beyond;
-// the tiles of one set of output channels; their weights, where w cannot be read in place.
+// Parts of a task's scratch in elements: the lists of vectors and of their segments; the copy of x;
+// the weights of one set of output channels, where w cannot be read in place.
 struct ChannelScratch {
-    Index planes, tiles, weights;
-    Index tile_pitch;
+    Index vectors, segments, planes, weights;
 };
 
 template <class T>
 ChannelScratch channel_scratch(const Problem& problem, Index rows, Index cols, Index outputs) {
-    constexpr Index kL = kLanes<T>;
-    const PlaneLayout layout = plane_layout(problem, rows, cols);
+    const PlaneLayout layout = plane_layout<T>(problem, rows, cols);
     const Index channels = problem.c / problem.groups;
-    const Index tile_pitch = ceil_div(layout.lanes(rows, cols), kL) * kL;
-    return {channels * layout.channel + kL, outputs * tile_pitch,
-            outputs * channels * problem.r * problem.s, tile_pitch};
+    const Index vectors = count_lanes<T>(rows, cols, layout.pitch).vectors;
+    return {vectors * Index(sizeof(LaneVector) / sizeof(T)),
+            (vectors + rows) * Index(sizeof(LaneSegment) / sizeof(T)), channels * layout.channel,
+            outputs * channels * problem.r * problem.s};
 }
 
 template <class T>
 Index channels_scratch(const Problem& problem, Index rows, Index cols, Index outputs) {
     const ChannelScratch parts = channel_scratch<T>(problem, rows, cols, outputs);
-    return parts.planes + parts.tiles + parts.weights;
+    return parts.vectors + parts.segments + parts.planes + parts.weights;
 }
 
-// A block of y.
-struct ChannelBlock {
-    Index p0, rows, q0, cols;
-};
-
+// Fills the lists for a block of this size, given the distances of rows and pixels of y.
 template <class T>
-void copy_planes(T* to, const View<const T>& x, const ChannelBlock& block,
-                 const PlaneLayout& layout, const Problem& problem) {
-    const Index channels = problem.c / problem.groups;
-    const Index first = block.p0 * problem.stride_h - problem.pad_top;
-    const Index column = block.q0 * problem.stride_w - problem.pad_left;
-    for (Index tall = 0; tall < layout.tall.used; ++tall) {
-        for (Index i = 0; i < layout.rows; ++i) {
-            const Index row = source_index(first + tall * problem.dilation_h + i * problem.stride_h,
-                                           problem.h, problem.pad_mode);
-            for (Index wide = 0; wide < layout.wide.used; ++wide) {
-                const PaddedRun run = padded_run(column + wide * problem.dilation_w,
-                                                 problem.stride_w, layout.pitch, problem.w);
-                T* out = to + (tall * layout.wide.used + wide) * layout.plane + i * layout.pitch;
-                const T* from = row < 0 ? nullptr : x.data + row * x.stride[2];
-                for (Index c = 0; c < channels; ++c, out += layout.channel) {
-                    copy_padded_run(out, from ? from + c * x.stride[1] : nullptr, x.stride[3], run,
-                                    problem);
-                }
+LaneCount list_vectors(LaneVector* vectors, LaneSegment* segments, Index rows, Index cols,
+                       Index pitch, Index y_row, Index y_pixel) {
+    constexpr Index kL = kLanes<T>;
+    const LaneCount count = count_lanes<T>(rows, cols, pitch);
+    Index used = 0;
+    if (!count.across) {
+        const Index of_row = ceil_div(cols, kL);
+        for (Index i = 0; i < count.vectors; ++i) {
+            const Index row = i / of_row;
+            // the last vector of a row reaches back where it would reach beyond
+            const Index col = most(Index(0), least(i % of_row * kL, cols - kL));
+            vectors[i] = {row * pitch + col, used, 1};
+            segments[used++] = {row * y_row + col * y_pixel, 0, int(least(kL, cols))};
+        }
+        return count;
+    }
+    for (Index i = 0; i < count.vectors; ++i) {
+        vectors[i] = {i * kL, used, 0};
+        for (Index lane = 0; lane < kL;) {
+            const Index row = (i * kL + lane) / pitch, col = (i * kL + lane) % pitch;
+            if (row >= rows) break;
+            const Index end = least(kL, lane + cols - col);
+            if (end > lane) {
+                segments[used++] = {row * y_row + (col - lane) * y_pixel, int(lane), int(end)};
+                ++vectors[i].segments;
             }
+            lane += pitch - col;
         }
     }
-}
-
-// Copies finished tiles to y, leaving out the lanes between rows.
-template <class T>
-void store_tiles(const T* tiles, Index tile_pitch, const View<T>& y, Index outputs,
-                 const ChannelBlock& block, Index pitch) {
-    for (Index k = 0; k < outputs; ++k, tiles += tile_pitch) {
-        for (Index i = 0; i < block.rows; ++i) {
-            T* to =
-                y.data + k * y.stride[1] + (block.p0 + i) * y.stride[2] + block.q0 * y.stride[3];
-            const T* from = tiles + i * pitch;
-            if (y.stride[3] == 1) {
-                copy_run(to, from, block.cols);
-            } else {
-                for (Index q = 0; q < block.cols; ++q) to[q * y.stride[3]] = from[q];
-            }
-        }
-    }
+    return count;
 }
 
 // Arrays of one image and group.
@@ -137,40 +124,129 @@ void find_channel_weights(ChannelTaps<T>& taps, T* room, const ChannelGroup<T>& 
     }
 }
 
+// Computes one tile through a buffer: for activations, and where pixels of y are apart.
 template <class T>
-void channel_block(const ChannelGroup<T>& group, const ChannelBlock& block, const Index* offsets,
-                   const PlaneLayout& layout, T* scratch) {
-    static constexpr ChannelTable<T> functions;
-    constexpr Index kL = kLanes<T>;
-    const Problem& problem = group.problem;
-    const ChannelScratch parts = channel_scratch<T>(problem, block.rows, block.cols, group.outputs);
-    T* tiles = scratch + parts.planes;
-    copy_planes(scratch, group.x, block, layout, problem);
-    ChannelTaps<T> taps{scratch, problem.c / problem.groups, layout.channel,
-                        offsets, problem.r * problem.s,      nullptr,
-                        0};
-    const Index all = problem.k / problem.groups, sets = ceil_div(all, group.outputs);
-    const Index vectors = parts.tile_pitch / kL;
-    for (Index set = 0; set < sets; ++set) {
-        const Index k0 = set * all / sets, outputs = (set + 1) * all / sets - k0;
-        find_channel_weights(taps, tiles + parts.tiles, group, k0, outputs);
-        const Index count = ceil_div(vectors, Index(channel_vectors(int(outputs))));
-        for (Index i = 0; i < count; ++i) {
-            const Index begin = i * vectors / count, end = (i + 1) * vectors / count;
-            taps.x = scratch + begin * kL;
-            functions.by_shape[outputs - 1][end - begin - 1](taps, tiles + begin * kL,
-                                                             parts.tile_pitch);
-        }
-        View<T> y = group.y;
-        y.data += k0 * y.stride[1];
-        if (group.bias || problem.activation != Activation::kNone) {
-            for (Index k = 0; k < outputs; ++k) {
-                finish_row(tiles + k * parts.tile_pitch, parts.tile_pitch,
-                           group.bias ? group.bias + k0 + k : nullptr, 0, problem.activation);
+void buffered_tile(ChannelFunction<T> function, const ChannelTaps<T>& taps,
+                   const ChannelTarget<T>& target, Index outputs, Index vectors, Index pixel_pitch,
+                   Activation activation) {
+    constexpr Index kL = kLanes<T>, kPitch = kManyVectors * kL;
+    alignas(64) T buffer[kChannelOutputs * kPitch];
+    function(taps, {buffer, kPitch, nullptr});
+    for (Index k = 0; k < outputs; ++k) {
+        T* row = buffer + k * kPitch;
+        for (Index j = 0; j < vectors; ++j, row += kL) {
+            const Vec<T> pixels = activate<T>(load(row), activation);
+            store(row, pixels);
+            const LaneSegment* segment = target.segments + taps.vectors[j].first_segment;
+            for (Index i = 0; i < taps.vectors[j].segments; ++i, ++segment) {
+                T* to = target.to + k * target.pitch + segment->to;
+                if (pixel_pitch == 1) {
+                    store_lanes(to, pixels, segment->begin, segment->end);
+                } else {
+                    for (int lane = segment->begin; lane < segment->end; ++lane) {
+                        to[lane * pixel_pitch] = row[lane];
+                    }
+                }
             }
         }
-        store_tiles(tiles, parts.tile_pitch, y, outputs, block, layout.pitch);
     }
+}
+
+// Offsets of the taps from a pixel, in the copy of x.
+template <class T>
+void list_taps(Index* offsets, const PlaneLayout& layout, const Problem& problem) {
+    const Phases &tall = layout.tall, &wide = layout.wide;
+    for (Index r = 0; r < problem.r; ++r) {
+        for (Index s = 0; s < problem.s; ++s, ++offsets) {
+            const Index plane = r % tall.period * wide.used + s % wide.period;
+            *offsets = plane * layout.plane + r / tall.period * tall.step * layout.pitch +
+                       s / wide.period * wide.step;
+        }
+    }
+}
+
+// What the tiles of one size of block share.
+template <class T>
+struct BlockPlan {
+    PlaneLayout layout;
+    LaneVector* vectors;
+    LaneSegment* segments;
+    T *planes, *weights;
+    LaneCount count;
+    Index offsets[kMaxChannelTaps];
+};
+
+template <class T>
+void plan_block(BlockPlan<T>& plan, const ChannelGroup<T>& group, Index rows, Index cols,
+                T* scratch) {
+    const ChannelScratch parts = channel_scratch<T>(group.problem, rows, cols, group.outputs);
+    plan.layout = plane_layout<T>(group.problem, rows, cols);
+    plan.vectors = reinterpret_cast<LaneVector*>(scratch);
+    plan.segments = reinterpret_cast<LaneSegment*>(scratch += parts.vectors);
+    plan.planes = scratch += parts.segments;
+    plan.weights = scratch + parts.planes;
+    plan.count = list_vectors<T>(plan.vectors, plan.segments, rows, cols, plan.layout.pitch,
+                                 group.y.stride[2], group.y.stride[3]);
+    list_taps<T>(plan.offsets, plan.layout, group.problem);
+}
+
+// Computes a block; `next` is what the next one will read.
+template <class T>
+void channel_block(const ChannelGroup<T>& group, const ChannelBlock& block,
+                   const BlockPlan<T>& plan, LineStream next) {
+    static constexpr ChannelTable<T> functions;
+    const Problem& problem = group.problem;
+    copy_planes(plan.planes, group.x, block, plan.layout, problem);
+    ChannelTaps<T> taps{plan.planes,
+                        nullptr,
+                        problem.c / problem.groups,
+                        plan.layout.channel,
+                        plan.offsets,
+                        problem.r * problem.s,
+                        nullptr,
+                        0,
+                        nullptr};
+    const Index all = problem.k / problem.groups, sets = ceil_div(all, group.outputs);
+    const View<T>& y = group.y;
+    const bool buffered = y.stride[3] != 1 || problem.activation != Activation::kNone;
+    const Index vectors = plan.count.vectors;
+    const Index most_tiles = sets * ceil_div(vectors, Index(channel_vectors(int(group.outputs))));
+    const Index next_lines = ceil_div(next.lines(), most_tiles);
+    for (Index set = 0; set < sets; ++set) {
+        const Index k0 = set * all / sets, outputs = (set + 1) * all / sets - k0;
+        find_channel_weights(taps, plan.weights, group, k0, outputs);
+        taps.bias = group.bias ? group.bias + k0 : nullptr;
+        const ChannelTarget<T> target{
+            y.data + k0 * y.stride[1] + block.p0 * y.stride[2] + block.q0 * y.stride[3],
+            y.stride[1], plan.segments};
+        const Index tiles = ceil_div(vectors, Index(channel_vectors(int(outputs))));
+        // the weights of the next set, or of the next group
+        const Index bytes = taps.channels * taps.taps * Index(sizeof(T));
+        LineStream weights(taps.w + outputs * taps.w_pitch, bytes, outputs,
+                           taps.w_pitch * Index(sizeof(T)));
+        const Index weight_lines = ceil_div(weights.lines(), tiles);
+        for (Index i = 0; i < tiles; ++i) {
+            next.fetch(next_lines);
+            weights.fetch(weight_lines);
+            const Index begin = i * vectors / tiles, end = (i + 1) * vectors / tiles;
+            taps.vectors = plan.vectors + begin;
+            const ChannelFunction<T> function = functions.by_shape[outputs - 1][end - begin - 1];
+            if (buffered) {
+                buffered_tile(function, taps, target, outputs, end - begin, y.stride[3],
+                              problem.activation);
+            } else {
+                function(taps, target);
+            }
+        }
+    }
+}
+
+inline ChannelBlock find_block(const Problem& problem, const ChannelsBlocking& blocking, Index i) {
+    const Index row = i / blocking.col_blocks, col = i % blocking.col_blocks;
+    const Index p0 = row * problem.p / blocking.row_blocks;
+    const Index q0 = col * problem.q / blocking.col_blocks;
+    return {p0, (row + 1) * problem.p / blocking.row_blocks - p0, q0,
+            (col + 1) * problem.q / blocking.col_blocks - q0};
 }
 
 template <class T>
@@ -192,29 +268,22 @@ void channels_task(const ChannelsJob<T>& job, Index index, T* scratch) {
     group.w.data += group_index * outputs * group.w.stride[0];
     group.y.data += image * group.y.stride[0] + group_index * outputs * group.y.stride[1];
 
-    Index offsets[kMaxChannelTaps];
+    BlockPlan<T> plan;
+    Index rows = 0, cols = 0;  // that the plan is for
     const Index blocks = blocking.row_blocks * blocking.col_blocks;
-    const Index first = share * blocks / blocking.group_tasks;
     const Index last = (share + 1) * blocks / blocking.group_tasks;
-    for (Index i = first; i < last; ++i) {
-        const Index row_block = i / blocking.col_blocks, col_block = i % blocking.col_blocks;
-        ChannelBlock block{};
-        block.p0 = row_block * problem.p / blocking.row_blocks;
-        block.rows = (row_block + 1) * problem.p / blocking.row_blocks - block.p0;
-        block.q0 = col_block * problem.q / blocking.col_blocks;
-        block.cols = (col_block + 1) * problem.q / blocking.col_blocks - block.q0;
-        const PlaneLayout layout = plane_layout(problem, block.rows, block.cols);
-        for (Index r = 0; r < problem.r; ++r) {
-            for (Index s = 0; s < problem.s; ++s) {
-                const Index plane =
-                    r % layout.tall.period * layout.wide.used + s % layout.wide.period;
-                offsets[r * problem.s + s] =
-                    plane * layout.plane +
-                    r / layout.tall.period * layout.tall.step * layout.pitch +
-                    s / layout.wide.period * layout.wide.step;
-            }
+    for (Index i = share * blocks / blocking.group_tasks; i < last; ++i) {
+        const ChannelBlock block = find_block(problem, blocking, i);
+        if (block.rows != rows || block.cols != cols) {
+            rows = block.rows;
+            cols = block.cols;
+            plan_block(plan, group, rows, cols, scratch);
         }
-        channel_block(group, block, offsets, layout, scratch);
+        // after the last block another group's first is most likely
+        View<const T> x = group.x;
+        if (i + 1 == blocks) x.data += channels * x.stride[1];
+        const ChannelBlock next = find_block(problem, blocking, (i + 1) % blocks);
+        channel_block(group, block, plan, block_pixels(x, next, plan.layout, problem));
     }
 }
 
