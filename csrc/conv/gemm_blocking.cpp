@@ -16,6 +16,7 @@ constexpr double kPackKernelLane = 0.5;  // one weight into a panel of columns, 
 constexpr double kScatterLane = 1.6;     // the same from strided weights
 constexpr double kCopyKernel = 0.15;     // one weight into a row panel
 constexpr double kTile = 30.0;           // entering and leaving a tile
+constexpr double kRowPanel = 300.0;      // the pages of y that a panel of image planes begins with
 constexpr double kTurnVector = 6.0;      // turning and storing one vector of a tile
 constexpr double kStoreVector = 1.5;     // storing one
 constexpr double kFewRows = 4;           // a tile of fewer rows waits for its own sums
@@ -86,8 +87,9 @@ struct Model {
         const bool turned = b.channel_lanes && !problem.channels_last;
         const double stored =
             turned ? row_tiles * double(shape.row_panel_lanes) * kTurnVector : rows * kStoreVector;
-        const double task =
-            step * depth + double(b.depth_blocks) * tiles * kTile + stored * vectors;
+        const double passes = double(b.depth_blocks);
+        const double pages = b.channel_lanes ? 0 : row_tiles * kRowPanel;
+        const double task = step * depth + passes * (tiles * kTile + pages) + stored * vectors;
         const Index rounds = ceil_div(images * row_blocks * col_blocks, threads);
         return task * (double(rounds) + kWait);
     }
