@@ -65,7 +65,8 @@ void depthwise_geometry(const Problem& problem, DepthwiseCut& cut) {
         return;
     }
     const Index reach = (problem.s - 1) * problem.dilation_w;
-    const Index phases = least(problem.stride_w, reach + 1);
+    // both phases of stride 2, of which a kernel of one column reads one
+    const Index phases = problem.stride_w == 2 ? 2 : least(problem.stride_w, reach + 1);
     const Index extra = reach / problem.stride_w + kL;
     const auto phase_pitch = [&](Index cols) { return whole_lines<T>(cols + extra); };
     const Index room = kFirstLevelBytes / kBytes / (cut.slots + 1) / phases - extra - 64 / kBytes;
@@ -212,6 +213,15 @@ inline Vec<T> every_second(Vec<T> a, Vec<T> b, int first) {
     return __builtin_shuffle(a, b, lane);
 }
 
+// Even lanes, then odd ones.
+template <class T>
+inline Vec<T> halves(Vec<T> a) {
+    constexpr int kL = kLanes<T>;
+    IntVec<T> lane;
+    for (int i = 0; i < kL; ++i) lane[i] = i < kL / 2 ? 2 * i : 2 * i + 1 - kL;
+    return __builtin_shuffle(a, lane);
+}
+
 // What the tiles of all output channels have in common where lanes are pixels: one block of
 // columns of the problem.
 template <class T>
@@ -219,9 +229,11 @@ struct PlaneGeometry {
     const Problem& problem;
     const DepthwiseCut& cut;
     Index q0, lanes;
-    Index column;          // of x, for the first lane and tap
-    Index length, phases;  // of a row in scratch
-    bool direct;           // x is read in place
+    Index column;  // of x, for the first lane and tap
+    bool direct;   // x is read in place
+    // A row in scratch: its columns, stride_w apart, in each of the phases.
+    Index length, phases, phase_pitch;
+    Index copied_vectors;  // of one phase, or zero where elements are copied one by one
     StripCut<T> strip_cut;
     Index offsets[kMostTaps];
     Inside inside[kMostTaps];  // of each phase
@@ -248,13 +260,19 @@ struct PlaneGeometry {
         direct = kHasMaskedLoad && step == 1 && job.arrays.x.stride[3] == 1 &&
                  (framed || problem.pad_mode == PadMode::kConstant) && pitch % 4096 != 0 &&
                  strip_cut.full_vectors() <= kMostVectors;
+        phase_pitch = step == 2 && 2 * length <= kLanes<T> ? kLanes<T> / 2 : cut.phase_pitch;
+        copied_vectors = ceil_div(length, kLanes<T>);
+        if (job.arrays.x.stride[3] != 1 || step > 2 || copied_vectors * step > 2 * kMostVectors) {
+            copied_vectors = 0;
+        }
         for (Index s = 0; s < problem.s; ++s) {
             const Index at = s * problem.dilation_w;
-            offsets[s] = direct ? at : at % step * cut.phase_pitch + at / step;
+            offsets[s] = direct ? at : at % step * phase_pitch + at / step;
         }
         if (!direct) {
-            const Index vectors = least(ceil_div(length, kLanes<T>) * step, 2 * kMostVectors);
-            for (Index i = 0; i < vectors; ++i) copy_masks[i] = copy_mask(i);
+            for (Index i = 0; i < copied_vectors * step; ++i) {
+                copy_masks[i] = inside_mask(column + i * kLanes<T>, kLanes<T>);
+            }
             return;
         }
         const Index vectors = strip_cut.full_vectors();
@@ -277,95 +295,68 @@ struct PlaneGeometry {
         const Index begin = least(most(-from, 0), count);
         return lane_mask<T>(int(begin), int(most(least(problem.w - from, count), begin)));
     }
-
-    Mask<T> copy_mask(Index i) const { return inside_mask(column + i * kLanes<T>, kLanes<T>); }
-
-    // Vector `i` of a row to copy; lanes outside of the row are zero.
-    Vec<T> load_inside(const T* row, Index i) const {
-        const Index from = column + i * kLanes<T>;
-        if constexpr (kHasMaskedLoad) {
-            return masked_load(row + from, i < 2 * kMostVectors ? copy_masks[i] : copy_mask(i));
-        }
-        if (from >= 0 && from + kLanes<T> <= problem.w) return load(row + from);
-        Vec<T> v{};
-        for (Index lane = 0; lane < kLanes<T>; ++lane) {
-            if (from + lane >= 0 && from + lane < problem.w) v[lane] = row[from + lane];
-        }
-        return v;
-    }
 };
 
-// The padded input rows that one tile of a channel reads. Consecutive tiles share rows, which are
-// copied once.
+// Elements [column, column + lanes) of a row of `size`; those outside are zero and not touched.
+template <class T>
+inline Vec<T> load_inside(const T* row, Index column, Index size, Mask<T> mask) {
+    if constexpr (kHasMaskedLoad) return masked_load(row + column, mask);
+    if (column >= 0 && column + kLanes<T> <= size) return load(row + column);
+    Vec<T> v{};
+    for (Index lane = 0; lane < kLanes<T>; ++lane) {
+        if (column + lane >= 0 && column + lane < size) v[lane] = row[column + lane];
+    }
+    return v;
+}
+
+// Copies `rows` rows of pixels that are consecutive in memory, vector by vector; columns of
+// stride_w 2 are copied apart, so that lanes are consecutive for every tap. A function of its own:
+// its loops need all registers.
+template <class T>
+__attribute__((noinline)) void copy_vectors(const PlaneGeometry<T>& geometry, T* to, Index to_pitch,
+                                            const T* from, Index from_pitch, Index rows) {
+    constexpr Index kL = kLanes<T>;
+    const Index vectors = geometry.copied_vectors, pitch = geometry.phase_pitch;
+    const Index column = geometry.column, size = geometry.problem.w;
+    const Mask<T>* const masks = geometry.copy_masks;
+    if (geometry.problem.stride_w == 1) {
+        for (; rows > 0; --rows, to += to_pitch, from += from_pitch) {
+            for (Index i = 0; i < vectors; ++i) {
+                store(to + i * kL, load_inside(from, column + i * kL, size, masks[i]));
+            }
+        }
+    } else if (pitch < kL) {
+        const Mask<T> mask = masks[0];
+        for (; rows > 0; --rows, to += to_pitch, from += from_pitch) {
+            store(to, halves<T>(load_inside(from, column, size, mask)));
+        }
+    } else {
+        for (; rows > 0; --rows, to += to_pitch, from += from_pitch) {
+            for (Index i = 0; i < vectors; ++i) {
+                const Vec<T> a = load_inside(from, column + 2 * i * kL, size, masks[2 * i]);
+                const Vec<T> b =
+                    load_inside(from, column + (2 * i + 1) * kL, size, masks[2 * i + 1]);
+                store(to + i * kL, every_second<T>(a, b, 0));
+                store(to + pitch + i * kL, every_second<T>(a, b, 1));
+            }
+        }
+    }
+}
+
+// The padded input rows that one tile of a group of channels reads. Consecutive tiles share rows,
+// which are copied once.
 template <class T>
 struct CopiedRows {
     const PlaneGeometry<T>& geometry;
-    const T* plane;
-    Index planes, plane_stride, row_stride, column_stride;
+    const View<const T>& x;
+    const T* image;  // of the first channel
+    Index planes;
     T* slots;
     Index slot_planes;  // pitch of planes
     const T* zeros;
     const T** rows;
     Index* steps;
     Index first = 0, count = 0, next_slot = 0;
-
-    // Copies a row of every plane.
-    const T* copy(Index row) {
-        T* slot = slots + next_slot * geometry.cut.slot_pitch;
-        next_slot = next_slot + 1 == geometry.cut.slots ? 0 : next_slot + 1;
-        for (Index i = 0; i < planes; ++i) {
-            copy_row(slot + i * slot_planes, plane + i * plane_stride + row * row_stride);
-        }
-        return slot;
-    }
-
-    // Columns of stride_w are copied apart, so that lanes are consecutive for every tap.
-    void copy_row(T* slot, const T* from) const {
-        const Problem& problem = geometry.problem;
-        const Index pitch = geometry.cut.phase_pitch, length = geometry.length;
-        constexpr Index kL = kLanes<T>;
-        if (column_stride == 1 && problem.stride_w == 1) {
-            for (Index i = 0; i * kL < length; ++i) {
-                store(slot + i * kL, geometry.load_inside(from, i));
-            }
-        } else if (column_stride == 1 && problem.stride_w == 2) {
-            for (Index i = 0; i * kL < length; ++i) {
-                const Vec<T> a = geometry.load_inside(from, 2 * i);
-                const Vec<T> b = geometry.load_inside(from, 2 * i + 1);
-                store(slot + i * kL, every_second<T>(a, b, 0));
-                if (geometry.phases > 1) store(slot + pitch + i * kL, every_second<T>(a, b, 1));
-            }
-        } else {
-            for (Index phase = 0; phase < geometry.phases; ++phase) {
-                gather(slot + phase * pitch, from, phase);
-            }
-        }
-        if (problem.pad_mode != PadMode::kConstant) fill_border(slot, from);
-    }
-
-    void gather(T* to, const T* from, Index phase) const {
-        const Inside inside = geometry.inside[phase];
-        const Index step = geometry.problem.stride_w;
-        fill_zero(to, inside.begin);
-        fill_zero(to + inside.end, geometry.length - inside.end);
-        copy_strided(to + inside.begin,
-                     from + (geometry.column + phase + inside.begin * step) * column_stride,
-                     step * column_stride, inside.end - inside.begin);
-    }
-
-    void fill_border(T* slot, const T* from) const {
-        const Problem& problem = geometry.problem;
-        for (Index phase = 0; phase < geometry.phases; ++phase) {
-            const Inside inside = geometry.inside[phase];
-            T* to = slot + phase * geometry.cut.phase_pitch;
-            for (Index i = 0; i < geometry.length; ++i) {
-                if (i == inside.begin) i = inside.end;
-                if (i >= geometry.length) break;
-                const Index at = geometry.column + phase + i * problem.stride_w;
-                to[i] = from[source_index(at, problem.w, problem.pad_mode) * column_stride];
-            }
-        }
-    }
 
     // Makes rows[0, span) the padded rows from `begin` on; begin never decreases.
     void advance(Index begin, Index span) {
@@ -377,11 +368,66 @@ struct CopiedRows {
             steps[i] = steps[i + gone];
         }
         first = begin;
-        for (; count < span; ++count) {
-            const Index row =
-                source_index(begin + count - problem.pad_top, problem.h, problem.pad_mode);
-            rows[count] = row < 0 ? zeros : copy(row);
-            steps[count] = row < 0 ? 0 : slot_planes;
+        while (count < span) {
+            const Index padded = begin + count - problem.pad_top;
+            const Index row = source_index(padded, problem.h, problem.pad_mode);
+            if (row < 0) {
+                rows[count] = zeros;
+                steps[count++] = 0;
+                continue;
+            }
+            // rows that follow each other, in memory and in the ring of slots
+            Index run = 1;
+            if (row == padded) run = least(span - count, problem.h - row);
+            run = least(run, geometry.cut.slots - next_slot);
+            copy(row, run);
+            for (Index i = 0; i < run; ++i) {
+                rows[count] = slots + (next_slot + i) * geometry.cut.slot_pitch;
+                steps[count++] = slot_planes;
+            }
+            next_slot += run;
+            if (next_slot == geometry.cut.slots) next_slot = 0;
+        }
+    }
+
+    // Copies rows of every plane into the slots from next_slot on.
+    void copy(Index row, Index run) const {
+        const Index pitch = geometry.cut.slot_pitch;
+        for (Index plane = 0; plane < planes; ++plane) {
+            const T* const from = image + plane * x.stride[1] + row * x.stride[2];
+            T* const to = slots + plane * slot_planes + next_slot * pitch;
+            if (geometry.copied_vectors > 0) {
+                copy_vectors(geometry, to, pitch, from, x.stride[2], run);
+            } else {
+                for (Index i = 0; i < run; ++i) gather(to + i * pitch, from + i * x.stride[2]);
+            }
+            if (geometry.problem.pad_mode == PadMode::kConstant) continue;
+            for (Index i = 0; i < run; ++i) fill_border(to + i * pitch, from + i * x.stride[2]);
+        }
+    }
+
+    void gather(T* to, const T* from) const {
+        const Index step = geometry.problem.stride_w;
+        for (Index phase = 0; phase < geometry.phases; ++phase, to += geometry.phase_pitch) {
+            const Inside inside = geometry.inside[phase];
+            fill_zero(to, inside.begin);
+            fill_zero(to + inside.end, geometry.length - inside.end);
+            copy_strided(to + inside.begin,
+                         from + (geometry.column + phase + inside.begin * step) * x.stride[3],
+                         step * x.stride[3], inside.end - inside.begin);
+        }
+    }
+
+    void fill_border(T* to, const T* from) const {
+        const Problem& problem = geometry.problem;
+        for (Index phase = 0; phase < geometry.phases; ++phase, to += geometry.phase_pitch) {
+            const Inside inside = geometry.inside[phase];
+            for (Index i = 0; i < geometry.length; ++i) {
+                if (i == inside.begin) i = inside.end;
+                if (i >= geometry.length) break;
+                const Index at = geometry.column + phase + i * problem.stride_w;
+                to[i] = from[source_index(at, problem.w, problem.pad_mode) * x.stride[3]];
+            }
         }
     }
 };
@@ -448,9 +494,9 @@ struct PlaneTask {
         }
         const T* const from = x.data + image * x.stride[0] + channel * x.stride[1];
         T* const to = y.data + image * y.stride[0] + k * y.stride[1] + geometry.q0 * y.stride[3];
-        CopiedRows<T> copied{geometry,    from,        planes, x.stride[1],
-                             x.stride[2], x.stride[3], slots,  job.cut.slots * job.cut.slot_pitch,
-                             zeros,       rows,        steps};
+        CopiedRows<T> copied{geometry, x,     from,
+                             planes,   slots, job.cut.slots * job.cut.slot_pitch,
+                             zeros,    rows,  steps};
         for (Index p = p0; p < p1;) {
             const int tile = tile_rows(p1 - p);
             const Index count = kTileRows[tile];
