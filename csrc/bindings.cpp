@@ -92,6 +92,14 @@ auto with_element(Element element, Body body) {
     switch (element) {
         case Element::kFloat64:
             return body(double{});
+        case Element::kInt8:
+            return body(std::int8_t{});
+        case Element::kUint8:
+            return body(std::uint8_t{});
+        case Element::kInt16:
+            return body(std::int16_t{});
+        case Element::kUint16:
+            return body(std::uint16_t{});
         case Element::kFloat32:
             break;
     }
@@ -230,7 +238,7 @@ py::dict probe(Index tasks, int threads, Index microseconds, bool nested) {
 
 py::dict build_facts() {
     py::dict facts;
-    facts["isa"] = active_kernels().isa;
+    facts["isa"] = active_isa();
     facts["compiled for"] = compiled_isas();
     facts["threads"] = threading_layer();
 #if defined(__clang__)
@@ -293,7 +301,7 @@ PYBIND11_MODULE(_native, module) {
                py::arg("out"), py::arg("resources"));
     module.def("algorithm", &algorithm, py::arg("problem"), py::arg("resources"),
                py::arg("packed"));
-    module.def("isa", [] { return active_kernels().isa; });
+    module.def("isa", &active_isa);
     module.def("build_facts", &build_facts);
     module.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("double_precision"),
                py::arg("seconds"));

@@ -10,8 +10,11 @@
 namespace fastconv {
 namespace {
 
+// What one instruction set adds to another may change the kernels of some types alone.
 struct Candidate {
+    const char* isa;
     const KernelTable& table;
+    const IntegerTable& integers;
     bool (*runs_here)();
 };
 
@@ -26,27 +29,31 @@ bool has_avx512() {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("fma");
 }
+bool has_avx512vnni() {
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
 bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
 const Candidate kCandidates[] = {
-    {kKernelsAvx512, has_avx512},
-    {kKernelsAvx2, has_avx2},
-    {kKernelsBaseline, always},
+    {"avx512vnni", kKernelsAvx512, kIntegersAvx512Vnni, has_avx512vnni},
+    {"avx512", kKernelsAvx512, kIntegersAvx512, has_avx512},
+    {"avx2", kKernelsAvx2, kIntegersAvx2, has_avx2},
+    {"baseline", kKernelsBaseline, kIntegersBaseline, always},
 };
 #elif defined(__aarch64__)
-const Candidate kCandidates[] = {{kKernelsNeon, always}};
+const Candidate kCandidates[] = {{"neon", kKernelsNeon, kIntegersNeon, always}};
 #else
-const Candidate kCandidates[] = {{kKernelsBaseline, always}};
+const Candidate kCandidates[] = {{"baseline", kKernelsBaseline, kIntegersBaseline, always}};
 #endif
 
-const KernelTable& choose() {
+const Candidate& choose() {
     const char* forced = std::getenv("FASTCONV_ISA");
     for (const Candidate& candidate : kCandidates) {
         const bool named = forced && *forced;
-        if (named && candidate.table.isa != std::string(forced)) continue;
-        if (candidate.runs_here()) return candidate.table;
+        if (named && candidate.isa != std::string(forced)) continue;
+        if (candidate.runs_here()) return candidate;
         if (named) {
             throw std::runtime_error(std::string("FASTCONV_ISA=") + forced +
                                      " is forced, and this processor lacks it");
@@ -57,17 +64,25 @@ const KernelTable& choose() {
                              compiled_isas());
 }
 
+const Candidate& active() {
+    static const Candidate& choice = choose();  // a throwing choice is made anew by the next call
+    return choice;
+}
+
 }  // namespace
 
 const KernelTable& active_kernels() {
-    static const KernelTable& table = choose();  // a throwing choice is made anew by the next call
-    return table;
+    return active().table;
+}
+
+const char* active_isa() {
+    return active().isa;
 }
 
 std::string compiled_isas() {
     std::string names;
     for (const Candidate& candidate : kCandidates) {
-        names += (names.empty() ? "" : " ") + std::string(candidate.table.isa);
+        names += (names.empty() ? "" : " ") + std::string(candidate.isa);
     }
     return names;
 }
@@ -87,6 +102,23 @@ const Kernels<float>& kernels_for<float>() {
 template <>
 const Kernels<double>& kernels_for<double>() {
     return active_kernels().f64;
+}
+
+template <>
+const IntegerKernels<std::int8_t>& integers_for<std::int8_t>() {
+    return active().integers.i8;
+}
+template <>
+const IntegerKernels<std::uint8_t>& integers_for<std::uint8_t>() {
+    return active().integers.u8;
+}
+template <>
+const IntegerKernels<std::int16_t>& integers_for<std::int16_t>() {
+    return active().integers.i16;
+}
+template <>
+const IntegerKernels<std::uint16_t>& integers_for<std::uint16_t>() {
+    return active().integers.u16;
 }
 
 }  // namespace fastconv
