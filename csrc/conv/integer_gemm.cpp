@@ -66,6 +66,35 @@ IntegerBlocking describe(const Problem& problem, Fold fold, Index members) {
     return b;
 }
 
+// Lines of whole channels where kernel rows or taps share them, if that takes no more scratch than
+// this.
+constexpr Index kLineBytes = 32 << 10;
+
+void lay_out_lines(const Problem& problem, IntegerBlocking& b, Index members, Index item) {
+    b.line_rows = 0;
+    b.phases = 1;
+    b.line_pitch = ceil_div(b.pitch, kChunk) * kChunk;
+    if (b.fold == Fold::kNone) return;
+    const Index reach_h = (problem.r - 1) * problem.dilation_h;
+    const Index reach_w = (problem.s - 1) * problem.dilation_w;
+    const Index rows = (b.rows - 1) * problem.stride_h + reach_h + 1;
+    const Index phases = std::min(problem.stride_w, reach_w + 1);
+    const Index length = std::max(b.cols, kChunk) + reach_w / problem.stride_w;
+    if (rows > kLineBytes || phases > kLineBytes || length > kLineBytes ||
+        rows * phases * length > kLineBytes) {
+        return;
+    }
+    const Index pitch = ceil_div(length, kChunk) * kChunk;
+    // two channels meet in a word at most where each has more taps than a word has members
+    const Index taps = problem.r * (b.fold == Fold::kTaps ? problem.s : 1);
+    const Index channels = std::min(problem.c / problem.groups, taps >= members ? 2 : members);
+    if (channels * rows * phases * pitch * item > kLineBytes) return;
+    b.line_channels = channels;
+    b.line_rows = rows;
+    b.phases = phases;
+    b.line_pitch = pitch;
+}
+
 // Places everything a task needs in its scratch, for blocks of b.rows x b.cols outputs.
 template <class T>
 void lay_out(const Problem& problem, IntegerBlocking& b, bool packed) {
@@ -78,6 +107,9 @@ void lay_out(const Problem& problem, IntegerBlocking& b, bool packed) {
     b.panels = ceil_div(outputs, kernels.rows);
     const Index rows = ceil_div(outputs, b.panels);
     b.panel_bytes = whole_lines(kPanelHeader + b.words * taps * rows * 4);
+    lay_out_lines(problem, b, kernels.members, sizeof(T));
+    const Index lines =
+        b.line_rows > 0 ? b.line_channels * b.line_rows * b.phases : kernels.members + 1;
     Index at = 0;
     const auto place = [&](Index& where, Index bytes) {
         where = at;
@@ -87,8 +119,7 @@ void lay_out(const Problem& problem, IntegerBlocking& b, bool packed) {
     place(b.panel_at, packed ? 0 : kPanelHeader + steps * rows * 4);
     place(b.ones_at, kernels.sums ? steps * 4 : 0);
     place(b.sums_at, kernels.sums ? (b.rows * b.pitch + slack) * 4 : 0);
-    place(b.lines_at,
-          (kernels.members + 1) * ceil_div(b.pitch, kChunk) * kChunk * Index(sizeof(T)));
+    place(b.lines_at, lines * b.line_pitch * Index(sizeof(T)));
     place(b.strip_at, (b.word_block * b.plane + slack) * 4);
     b.scratch_bytes = at;
 }
@@ -135,19 +166,26 @@ void choose_block(const Problem& problem, IntegerBlocking& b, Index room, bool p
     b.rows = std::min(b.rows, kHuge);
     b.cols = std::min(b.cols, kHuge);
     b.word_block = std::min(b.word_block, kHuge / (b.taps_h * b.taps_w));
-    for (lay_out<T>(problem, b, packed); b.scratch_bytes > room; lay_out<T>(problem, b, packed)) {
-        if (b.rows > 1) {
-            b.rows = ceil_div(b.rows, 2);
-        } else if (b.cols > kNarrowCols) {
-            b.cols = ceil_div(b.cols, 2);
-        } else if (b.word_block > 1) {
-            b.word_block = ceil_div(b.word_block, 2);
-        } else if (b.cols > 1) {
-            b.cols = ceil_div(b.cols, 2);
-        } else {
-            break;
+    const auto shrink = [&](const auto& enough) {
+        for (lay_out<T>(problem, b, packed); !enough(); lay_out<T>(problem, b, packed)) {
+            if (b.rows > 1) {
+                b.rows = ceil_div(b.rows, 2);
+            } else if (b.cols > kNarrowCols) {
+                b.cols = ceil_div(b.cols, 2);
+            } else if (b.scratch_bytes > room && b.word_block > 1) {
+                b.word_block = ceil_div(b.word_block, 2);
+            } else if (b.scratch_bytes > room && b.cols > 1) {
+                b.cols = ceil_div(b.cols, 2);
+            } else {
+                break;
+            }
         }
-    }
+    };
+    shrink([&] { return b.scratch_bytes <= room; });
+    if (b.fold == Fold::kNone || b.line_rows > 0) return;
+    const IntegerBlocking without_lines = b;
+    shrink([&] { return b.line_rows > 0; });
+    if (b.line_rows == 0) b = without_lines;
 }
 
 // Estimated time of the slowest thread for blocks of b.rows x b.cols outputs.
@@ -242,7 +280,8 @@ int useful_threads(const Problem& problem, int threads) {
     const double macs = double(problem.n) * double(problem.k) * double(problem.p) *
                         double(problem.q) * double(problem.c / problem.groups) * double(problem.r) *
                         double(problem.s);
-    const int processors = std::max(2, int(std::thread::hardware_concurrency()));
+    // asking costs microseconds: it reads a file
+    static const int processors = std::max(2, int(std::thread::hardware_concurrency()));
     threads = std::min(threads, kThreadsPerProcessor * processors);
     return int(std::max(1.0, std::min(double(threads), macs / kThreadMacs)));
 }

@@ -237,11 +237,11 @@ void integer_task(const IntegerJob<T>& job, Index index, char* memory) {
                                 (block.rows - 1) * b.pitch + block.cols,
                                 y.stride[3] == 1 && (block.rows == 1 || y.stride[2] == b.pitch) &&
                                     b.pitch == block.cols};
-        View<const T> x = job.arrays.x;
-        x.data += image * x.stride[0] + group * channels * x.stride[1];
+        Image<T> source{problem, b, job.arrays.x, block};
+        source.x.data += image * source.x.stride[0] + group * channels * source.x.stride[1];
         for (Index word = 0; word < b.words; word += b.word_block) {
             const Index words = least(b.word_block, b.words - word);
-            pack_strip(problem, b, x, block, word, words, scratch.lines, scratch.strip);
+            pack_strip(source, word, words, scratch.lines, scratch.strip);
             multiply_strip(job, out, group, panel0, panel1, word, words, scratch);
         }
     }

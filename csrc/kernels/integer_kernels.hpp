@@ -24,7 +24,10 @@ struct IntegerBlocking {
     Index rows, cols;                      // outputs of one block
     Index row_blocks, col_blocks;
     Index pitch, plane;  // words from row to row, and from word to word of the reduction
-    Index panels;        // panels of output channels in one group
+    // Image lines in scratch, before their channels are brought together: of whole channels,
+    // [line_channels][line_rows][phases][line_pitch], or one a member where line_rows is 0.
+    Index line_channels, line_rows, phases, line_pitch;
+    Index panels;  // panels of output channels in one group
     Index panel_block, panel_blocks;
     Index group_block, group_blocks;
     Index tasks;

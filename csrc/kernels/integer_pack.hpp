@@ -24,23 +24,50 @@ inline Member member_of(const Problem& problem, Fold fold, Index channel) {
             channel % problem.s};
 }
 
+inline void advance(Member& member, const Problem& problem, Fold fold) {
+    if (fold == Fold::kTaps && ++member.s < problem.s) return;
+    member.s = 0;
+    if (fold != Fold::kNone && ++member.r < problem.r) return;
+    member.r = 0;
+    ++member.c;
+}
+
 template <class T>
 inline std::uint32_t stored(T value, std::uint32_t flip) {
     constexpr std::uint32_t kMask = kMembers<T> == 4 ? 0xff : 0xffff;
     return (std::uint32_t(std::int32_t(value)) ^ flip) & kMask;
 }
 
-// Exactly `count` elements; lines are a few to a few hundred of them.
+template <int BYTES>
+struct Bytes {
+    char data[BYTES];
+};
+
+// Exactly `bytes` of them, BYTES <= bytes: the last chunk overlaps the one before.
+template <int BYTES>
+inline void copy_chunks(char* to, const char* from, Index bytes) {
+    for (Index i = 0; i < bytes; i += BYTES) {
+        const Index at = least(i, bytes - BYTES);
+        Bytes<BYTES> chunk;
+        __builtin_memcpy(&chunk, from + at, BYTES);
+        __builtin_memcpy(to + at, &chunk, BYTES);
+    }
+}
+
+// Lines are a few to a few hundred elements, for which a call of memcpy costs more than the copy.
 template <class T>
 inline void copy_line(T* to, const T* from, Index count) {
-    constexpr Index kStep = 16 / Index(sizeof(T));
-    if (count < kStep) {
+    const Index bytes = count * Index(sizeof(T));
+    auto* to_bytes = reinterpret_cast<char*>(to);
+    const auto* from_bytes = reinterpret_cast<const char*>(from);
+    if (bytes >= 16) {
+        copy_chunks<16>(to_bytes, from_bytes, bytes);
+    } else if (bytes >= 8) {
+        copy_chunks<8>(to_bytes, from_bytes, bytes);
+    } else if (bytes >= 4) {
+        copy_chunks<4>(to_bytes, from_bytes, bytes);
+    } else {
         for (Index i = 0; i < count; ++i) to[i] = from[i];
-        return;
-    }
-    for (Index i = 0; i < count; i += kStep) {
-        const Index at = least(i, count - kStep);  // the last chunk overlaps
-        __builtin_memcpy(to + at, from + at, 16);
     }
 }
 
@@ -106,7 +133,7 @@ inline void interleave_chunk(std::uint32_t* to, const T* const* lines, Index at,
 // `count` words from lines of `count` elements; lines shorter than a chunk must be readable, and
 // `to` writable, up to the end of it.
 template <class T>
-void interleave(std::uint32_t* to, const T* const* lines, Index count, std::uint32_t flip) {
+inline void interleave(std::uint32_t* to, const T* const* lines, Index count, std::uint32_t flip) {
     Index i = 0;
     for (; i + kChunk <= count; i += kChunk) interleave_chunk(to + i, lines, i, flip);
     if (i == count) return;
@@ -114,26 +141,35 @@ void interleave(std::uint32_t* to, const T* const* lines, Index count, std::uint
     interleave_chunk(to + at, lines, at, flip);
 }
 
-// Part of a line that lies inside the image; the rest reads the border.
-template <class T>
-void gather_line(T* to, const T* row, Index pixel_pitch, Index column, Index step, Index count,
-                 Index size, PadMode mode) {
+// A line's pixels: columns column + i * step, of which [before, end) lie inside the image.
+struct Span {
+    Index column, step, before, end, count;
+};
+
+inline Span make_span(Index column, Index step, Index count, Index size) {
     const Index before = column >= 0 ? 0 : least(count, ceil_div(-column, step));
     const Index after = column >= size ? 0 : least(count, ceil_div(size - column, step));
-    const Index end = most(before, after);
-    const T* from = row + (column + before * step) * pixel_pitch;
-    const Index distance = step * pixel_pitch;
+    return {column, step, before, most(before, after), count};
+}
+
+template <class T>
+inline void gather_line(T* to, const T* row, Index pixel_pitch, const Span& span, Index size,
+                        PadMode mode) {
+    const Index inside = span.end - span.before;
+    const T* from = row + (span.column + span.before * span.step) * pixel_pitch;
+    const Index distance = span.step * pixel_pitch;
+    T* to_inside = to + span.before;
     if (distance == 1) {
-        copy_line(to + before, from, end - before);
+        copy_line(to_inside, from, inside);
     } else if (distance == 2) {
-        for (Index i = 0; i < end - before; ++i) to[before + i] = from[2 * i];
+        for (Index i = 0; i < inside; ++i) to_inside[i] = from[2 * i];
     } else {
-        for (Index i = 0; i < end - before; ++i) to[before + i] = from[distance * i];
+        for (Index i = 0; i < inside; ++i) to_inside[i] = from[distance * i];
     }
-    for (Index i = 0; i < count; ++i) {
-        if (i == before) i = end;
-        if (i >= count) break;
-        const Index source = source_index(column + i * step, size, mode);
+    for (Index i = 0; i < span.count; ++i) {
+        if (i == span.before) i = span.end;
+        if (i >= span.count) break;
+        const Index source = source_index(span.column + i * span.step, size, mode);
         to[i] = source < 0 ? T(0) : row[source * pixel_pitch];
     }
 }
@@ -143,51 +179,142 @@ struct Block {
     Index p, q, rows, cols;
 };
 
-// Fills the strip's words [word, word + words). `lines` has room for kMembers + 1 lines.
+// Where lines come from: one image and group.
 template <class T>
-void pack_strip(const Problem& problem, const IntegerBlocking& b, const View<const T>& x,
-                const Block& block, Index word, Index words, T* lines, std::uint32_t* strip) {
+struct Image {
+    const Problem& problem;
+    const IntegerBlocking& b;
+    View<const T> x;
+    Block block;
+
+    // Row `row` of the strip, seen through kernel row r; null where it is a border of zeros.
+    const T* row_of(Index c, Index row, Index r) const {
+        const Index in_row = (block.p + row) * problem.stride_h + r * problem.dilation_h;
+        return padded_row(c, in_row);
+    }
+    const T* padded_row(Index c, Index in_row) const {
+        const Index source = source_index(in_row - problem.pad_top, problem.h, problem.pad_mode);
+        return source < 0 ? nullptr : x.data + c * x.stride[1] + source * x.stride[2];
+    }
+    Span span(Index s, Index count) const {
+        return make_span(block.q * problem.stride_w + s * problem.dilation_w - problem.pad_left,
+                         problem.stride_w, count, problem.w);
+    }
+};
+
+// Gathers every line by itself. `lines` has room for kMembers + 1 of them.
+template <class T>
+void pack_lines(const Image<T>& image, Index word, Index words, T* lines, std::uint32_t* strip) {
     constexpr int kM = kMembers<T>;
-    const Index rows = block.rows + (b.taps_h - 1) * b.step_h;
-    const Index count = block.cols + (b.taps_w - 1) * b.step_w;
-    const Index line_pitch = ceil_div(count, kChunk) * kChunk;
-    T* zeros = lines + kM * line_pitch;
-    for (Index i = 0; i < line_pitch; ++i) zeros[i] = T(0);
-    for (Index i = 0; i < words; ++i) {
+    const Problem& problem = image.problem;
+    const IntegerBlocking& b = image.b;
+    const Index rows = image.block.rows + (b.taps_h - 1) * b.step_h;
+    const Index count = image.block.cols + (b.taps_w - 1) * b.step_w;
+    T* zeros = lines + kM * b.line_pitch;
+    for (Index i = 0; i < b.line_pitch; ++i) zeros[i] = T(0);
+    Member member = member_of(problem, b.fold, word * kM);
+    for (Index i = 0; i < words; ++i, strip += b.plane) {
         Member members[kM];
+        Span spans[kM];
+        bool plain[kM];  // read in place
         for (int m = 0; m < kM; ++m) {
+            members[m] = member;
+            spans[m] = image.span(member.s, count);
+            plain[m] = spans[m].before == 0 && spans[m].end == count && count >= kChunk &&
+                       spans[m].step * image.x.stride[3] == 1;
             // members beyond the last meet weights of zero: any line will do
-            const Index channel = least((word + i) * kM + m, b.channels - 1);
-            members[m] = member_of(problem, b.fold, channel);
+            if ((word + i) * kM + m + 1 < b.channels) advance(member, problem, b.fold);
         }
         for (Index row = 0; row < rows; ++row) {
             const T* sources[kM];
             for (int m = 0; m < kM; ++m) {
-                const Member& member = members[m];
-                const Index in_row =
-                    source_index((block.p + row) * problem.stride_h +
-                                     member.r * problem.dilation_h - problem.pad_top,
-                                 problem.h, problem.pad_mode);
-                if (in_row < 0) {
-                    sources[m] = zeros;
-                    continue;
-                }
-                const T* from = x.data + member.c * x.stride[1] + in_row * x.stride[2];
-                const Index column =
-                    block.q * problem.stride_w + member.s * problem.dilation_w - problem.pad_left;
-                const bool plain = column >= 0 && column + count <= problem.w &&
-                                   problem.stride_w == 1 && x.stride[3] == 1 && count >= kChunk;
-                if (plain) {
-                    sources[m] = from + column;
-                    continue;
-                }
-                T* line = lines + m * line_pitch;
-                gather_line(line, from, x.stride[3], column, problem.stride_w, count, problem.w,
-                            problem.pad_mode);
+                const T* from = image.row_of(members[m].c, row, members[m].r);
+                sources[m] = zeros;
+                if (!from) continue;
+                sources[m] = from + spans[m].column;
+                if (plain[m]) continue;
+                T* line = lines + m * b.line_pitch;
+                gather_line(line, from, image.x.stride[3], spans[m], problem.w, problem.pad_mode);
                 sources[m] = line;
             }
-            interleave(strip + i * b.plane + row * b.pitch, sources, count, Shift<T>::flip_x);
+            interleave(strip + row * b.pitch, sources, count, Shift<T>::flip_x);
         }
+    }
+}
+
+// Whether some output row of the block reads this row.
+inline bool row_is_read(const Problem& problem, Index in_row) {
+    if (problem.stride_h == 1) return true;
+    for (Index r = 0; r < problem.r && r * problem.dilation_h <= in_row; ++r) {
+        if ((in_row - r * problem.dilation_h) % problem.stride_h == 0) return true;
+    }
+    return false;
+}
+
+// All rows of one channel under the block, columns sorted by their remainder to the stride, so
+// that every tap's line is a part of one of them: [rows][phases][line_pitch].
+template <class T>
+void gather_channel(const Image<T>& image, Index c, T* lines) {
+    const Problem& problem = image.problem;
+    const IntegerBlocking& b = image.b;
+    const Index reach_h = (problem.r - 1) * problem.dilation_h;
+    const Index reach_w = (problem.s - 1) * problem.dilation_w;
+    const Index rows = (image.block.rows - 1) * problem.stride_h + reach_h + 1;
+    const Index count = image.block.cols + reach_w / problem.stride_w;
+    for (Index phase = 0; phase < b.phases; ++phase) {
+        const Index column = image.block.q * problem.stride_w + phase - problem.pad_left;
+        const Span span = make_span(column, problem.stride_w, count, problem.w);
+        for (Index row = 0; row < rows; ++row) {
+            if (!row_is_read(problem, row)) continue;
+            T* line = lines + (row * b.phases + phase) * b.line_pitch;
+            const T* from = image.padded_row(c, image.block.p * problem.stride_h + row);
+            if (from) {
+                gather_line(line, from, image.x.stride[3], span, problem.w, problem.pad_mode);
+            } else {
+                for (Index i = 0; i < count; ++i) line[i] = T(0);
+            }
+        }
+    }
+}
+
+// Gathers every channel once and lets its taps share the lines. `lines` has room for the channels
+// that one word can show.
+template <class T>
+void pack_folded(const Image<T>& image, Index word, Index words, T* lines, std::uint32_t* strip) {
+    constexpr int kM = kMembers<T>;
+    const Problem& problem = image.problem;
+    const IntegerBlocking& b = image.b;
+    const Index row_pitch = b.phases * b.line_pitch, channel_pitch = b.line_rows * row_pitch;
+    const Index count = image.block.cols + (b.taps_w - 1) * b.step_w;
+    Member member = member_of(problem, b.fold, word * kM);
+    Index gathered = member.c - 1;
+    for (Index i = 0; i < words; ++i, strip += b.plane) {
+        const T* sources[kM];
+        for (int m = 0; m < kM; ++m) {
+            if (member.c > gathered) {
+                gathered = member.c;
+                gather_channel(image, gathered, lines + gathered % b.line_channels * channel_pitch);
+            }
+            const Index column = member.s * problem.dilation_w;
+            sources[m] = lines + member.c % b.line_channels * channel_pitch +
+                         member.r * problem.dilation_h * row_pitch +
+                         column % problem.stride_w * b.line_pitch + column / problem.stride_w;
+            if ((word + i) * kM + m + 1 < b.channels) advance(member, problem, b.fold);
+        }
+        for (Index row = 0; row < image.block.rows; ++row) {
+            interleave(strip + row * b.pitch, sources, count, Shift<T>::flip_x);
+            for (int m = 0; m < kM; ++m) sources[m] += problem.stride_h * row_pitch;
+        }
+    }
+}
+
+// Fills the strip's words [word, word + words).
+template <class T>
+void pack_strip(const Image<T>& image, Index word, Index words, T* lines, std::uint32_t* strip) {
+    if (image.b.line_rows > 0) {
+        pack_folded(image, word, words, lines, strip);
+    } else {
+        pack_lines(image, word, words, lines, strip);
     }
 }
 
@@ -202,36 +329,127 @@ inline PanelRows panel_rows(const Problem& problem, const IntegerBlocking& b, In
 }
 
 template <class T>
+inline bool dense_kernels(const View<const T>& w, const Problem& problem) {
+    const Index taps = problem.r * problem.s;
+    return (problem.s == 1 || w.stride[3] == 1) && (problem.r == 1 || w.stride[2] == problem.s) &&
+           (problem.c == problem.groups || w.stride[1] == taps);
+}
+
+// One word of every tap of one output channel, from weights of any strides.
+template <class T>
+void pack_word(const Problem& problem, const IntegerBlocking& b, const View<const T>& w,
+               const T* kernel, Index word, std::uint32_t* column, Index rows) {
+    constexpr int kM = kMembers<T>, kBits = 32 / kM;
+    for (Index tap = 0; tap < b.taps_h * b.taps_w; ++tap) column[tap * rows] = 0;
+    Member member = member_of(problem, b.fold, word * kM);
+    for (int m = 0; m < kM && word * kM + m < b.channels; ++m) {
+        const T* from =
+            kernel + member.c * w.stride[1] + member.r * w.stride[2] + member.s * w.stride[3];
+        std::uint32_t* to = column;
+        for (Index r = 0; r < b.taps_h; ++r) {
+            for (Index s = 0; s < b.taps_w; ++s, to += rows) {
+                const T value = from[r * w.stride[2] + s * w.stride[3]];
+                *to |= stored(value, Shift<T>::flip_w) << m * kBits;
+            }
+        }
+        advance(member, problem, b.fold);
+    }
+}
+
+// The same for whole words of dense weights, where members lie `taps` apart in any fold. Returns
+// the first word it has left over.
+template <class T>
+Index pack_dense_words(const IntegerBlocking& b, const T* kernel, Index word, Index end,
+                       std::uint32_t* column, Index rows) {
+    constexpr int kM = kMembers<T>;
+    const Index taps = b.taps_h * b.taps_w, total = b.channels * taps;
+    std::uint32_t chunk[kChunk];
+    for (; word < end; ++word, column += taps * rows) {
+        const T* lines[kM];
+        for (int m = 0; m < kM; ++m) lines[m] = kernel + (word * kM + m) * taps;
+        const Index last = (word + 1) * kM * taps - taps + (taps - 1) / kChunk * kChunk + kChunk;
+        if (last > total) return word;
+        for (Index tap = 0; tap < taps; tap += kChunk) {
+            interleave_chunk(chunk, lines, tap, Shift<T>::flip_w);
+            const Index count = least(kChunk, taps - tap);
+            for (Index i = 0; i < count; ++i) column[(tap + i) * rows] = chunk[i];
+        }
+    }
+    return word;
+}
+
+// And where there is one tap, words are consecutive in memory.
+template <class T>
+Index pack_consecutive_words(const T* kernel, Index word, Index end, std::uint32_t* column,
+                             Index rows) {
+    constexpr int kM = kMembers<T>, kBits = 32 / kM;
+    for (; word < end; ++word, column += rows) {
+        const T* from = kernel + word * kM;
+        std::uint32_t value = 0;
+        if constexpr (kM * sizeof(T) == 4) {
+            __builtin_memcpy(&value, from, 4);
+            for (int m = 0; m < kM; ++m) value ^= Shift<T>::flip_w << m * kBits;
+        } else {
+            for (int m = 0; m < kM; ++m) value |= stored(from[m], Shift<T>::flip_w) << m * kBits;
+        }
+        *column = value;
+    }
+    return word;
+}
+
+// Sum of the members of words [word, end) of one output channel.
+template <class T>
+std::uint32_t sum_kernel(const Problem& problem, const IntegerBlocking& b, const View<const T>& w,
+                         const T* kernel, Index word, Index end, bool dense) {
+    constexpr int kM = kMembers<T>;
+    const Index taps = b.taps_h * b.taps_w;
+    const Index last = least(end * kM, b.channels);
+    std::uint32_t sum = 0;
+    if (dense) {
+        for (Index i = word * kM * taps; i < last * taps; ++i) {
+            sum += std::uint32_t(std::int32_t(kernel[i]));
+        }
+        return sum;
+    }
+    Member member = member_of(problem, b.fold, word * kM);
+    for (Index channel = word * kM; channel < last; ++channel) {
+        const T* from =
+            kernel + member.c * w.stride[1] + member.r * w.stride[2] + member.s * w.stride[3];
+        for (Index r = 0; r < b.taps_h; ++r) {
+            for (Index s = 0; s < b.taps_w; ++s) {
+                sum += std::uint32_t(std::int32_t(from[r * w.stride[2] + s * w.stride[3]]));
+            }
+        }
+        advance(member, problem, b.fold);
+    }
+    return sum;
+}
+
+template <class T>
 void pack_integer_panel(const Problem& problem, const IntegerBlocking& b, const View<const T>& w,
                         Index panel, Index word, Index words, void* packed) {
-    constexpr int kM = kMembers<T>, kBits = 32 / kM;
     const PanelRows range = panel_rows(problem, b, panel);
     const Index rows = range.end - range.first, taps = b.taps_h * b.taps_w;
+    const Index end = word + words, whole = least(end, b.channels / kMembers<T>);
+    const bool dense = dense_kernels(w, problem);
     auto* start = static_cast<std::uint32_t*>(packed);
     std::uint32_t* to = start + kPanelHeader / 4;
     for (Index row = 0; row < rows; ++row) {
-        std::uint32_t sum = 0;
-        for (Index i = 0; i < words; ++i) {
-            std::uint32_t* column = to + i * taps * rows + row;
-            for (Index tap = 0; tap < taps; ++tap) column[tap * rows] = 0;
-            for (int m = 0; m < kM; ++m) {
-                const Index channel = (word + i) * kM + m;
-                if (channel >= b.channels) break;
-                const Member member = member_of(problem, b.fold, channel);
-                const T* from = w.data + (range.first + row) * w.stride[0] +
-                                member.c * w.stride[1] + member.r * w.stride[2] +
-                                member.s * w.stride[3];
-                Index tap = 0;
-                for (Index r = 0; r < b.taps_h; ++r) {
-                    for (Index s = 0; s < b.taps_w; ++s, ++tap) {
-                        const T value = from[r * w.stride[2] + s * w.stride[3]];
-                        sum += std::uint32_t(std::int32_t(value));
-                        column[tap * rows] |= stored(value, Shift<T>::flip_w) << m * kBits;
-                    }
-                }
-            }
+        const T* kernel = w.data + (range.first + row) * w.stride[0];
+        Index done = word;
+        if (dense && taps == 1) {
+            done = pack_consecutive_words(kernel, word, whole, to + row, rows);
+        } else if (dense) {
+            done = pack_dense_words(b, kernel, word, whole, to + row, rows);
         }
-        start[row] = sum * std::uint32_t(Shift<T>::zero_x);
+        for (; done < end; ++done) {
+            pack_word(problem, b, w, kernel, done, to + (done - word) * taps * rows + row, rows);
+        }
+        start[row] = 0;
+        if constexpr (Shift<T>::zero_x != 0) {
+            start[row] = sum_kernel(problem, b, w, kernel, word, end, dense) *
+                         std::uint32_t(Shift<T>::zero_x);
+        }
     }
 }
 
