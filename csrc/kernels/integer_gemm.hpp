@@ -29,6 +29,20 @@ struct IntegerOutput {
     bool seamless;             // lanes are consecutive in y
 };
 
+// Channels of one pixel: a column of the buffer, in chunks whose loads do not wait for stores.
+inline void store_pixel(std::int32_t* y, const std::int32_t* column, Index pitch, Index rows) {
+    Index row = 0;
+    for (; row + 4 <= rows; row += 4, column += 4 * pitch) {
+        const std::int32_t a = column[0], b = column[pitch];
+        const std::int32_t c = column[2 * pitch], d = column[3 * pitch];
+        y[row] = a;
+        y[row + 1] = b;
+        y[row + 2] = c;
+        y[row + 3] = d;
+    }
+    for (; row < rows; ++row, column += pitch) y[row] = *column;
+}
+
 // Copies rows of a tile between y and a buffer: the lanes that are outputs.
 template <bool STORE>
 void move_tile(const IntegerOutput& out, Index first, Index rows, Index lane, Index count,
@@ -48,6 +62,10 @@ void move_tile(const IntegerOutput& out, Index first, Index rows, Index lane, In
                 } else {
                     copy_line(in_buffer, in_y, valid);
                 }
+            }
+        } else if (STORE && out.stride_k == 1) {
+            for (Index lane_i = 0; lane_i < valid; ++lane_i) {
+                store_pixel(y + lane_i * out.stride_q, from + lane_i, buffer_pitch, rows);
             }
         } else {
             for (Index lane_i = 0; lane_i < valid; ++lane_i) {

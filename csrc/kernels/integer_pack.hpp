@@ -308,10 +308,111 @@ void pack_folded(const Image<T>& image, Index word, Index words, T* lines, std::
     }
 }
 
+// One word of a pixel whose channels are consecutive; `left` of them exist.
+template <class T>
+inline std::uint32_t pixel_word(const T* from, Index left) {
+    constexpr int kM = kMembers<T>, kBits = 32 / kM;
+    std::uint32_t word = 0;
+    for (int m = 0; m < kM; ++m) {
+        const T value = from && m < left ? from[m] : T(0);
+        word |= stored(value, Shift<T>::flip_x) << m * kBits;
+    }
+    return word;
+}
+
+#if defined(__SSE2__)
+constexpr Index kTurned = 4;  // pixels and words that are turned at a time
+
+// Four words of a pixel.
+template <class T>
+inline __m128i load_pixel_words(const T* from) {
+    constexpr int kM = kMembers<T>;
+    if constexpr (kM == 4) {
+        return _mm_xor_si128(load_bytes(from), _mm_set1_epi8(char(Shift<T>::flip_x)));
+    } else if constexpr (sizeof(T) == 2) {
+        return _mm_xor_si128(load_bytes(from), _mm_set1_epi16(short(Shift<T>::flip_x)));
+    } else {
+        const auto* half = reinterpret_cast<const __m128i*>(from);
+        return widen_low(_mm_loadl_epi64(half), T(-1) < T(0));
+    }
+}
+
+template <class T>
+inline void turn_pixels(const T* from, Index pixel_pitch, std::uint32_t* to, Index plane) {
+    const __m128i a = load_pixel_words(from), b = load_pixel_words(from + pixel_pitch);
+    const __m128i c = load_pixel_words(from + 2 * pixel_pitch);
+    const __m128i d = load_pixel_words(from + 3 * pixel_pitch);
+    const __m128i ab = _mm_unpacklo_epi32(a, b), ab2 = _mm_unpackhi_epi32(a, b);
+    const __m128i cd = _mm_unpacklo_epi32(c, d), cd2 = _mm_unpackhi_epi32(c, d);
+    const auto put = [&](Index word, __m128i v) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + word * plane), v);
+    };
+    put(0, _mm_unpacklo_epi64(ab, cd));
+    put(1, _mm_unpackhi_epi64(ab, cd));
+    put(2, _mm_unpacklo_epi64(ab2, cd2));
+    put(3, _mm_unpackhi_epi64(ab2, cd2));
+}
+#else
+constexpr Index kTurned = 4;
+
+template <class T>
+inline void turn_pixels(const T* from, Index pixel_pitch, std::uint32_t* to, Index plane) {
+    for (Index i = 0; i < kTurned; ++i) {
+        for (Index word = 0; word < kTurned; ++word) {
+            to[word * plane + i] =
+                pixel_word(from + i * pixel_pitch + word * kMembers<T>, kMembers<T>);
+        }
+    }
+}
+#endif
+
+// Channels that are consecutive in memory: words are read as they are, and turned.
+template <class T>
+void pack_pixels(const Image<T>& image, Index word, Index words, std::uint32_t* strip) {
+    constexpr int kM = kMembers<T>;
+    const Problem& problem = image.problem;
+    const IntegerBlocking& b = image.b;
+    const Index rows = image.block.rows + (b.taps_h - 1) * b.step_h;
+    const Index pixel_pitch = image.x.stride[3];
+    const Span span = image.span(0, image.block.cols + (b.taps_w - 1) * b.step_w);
+    const Index whole = least(words, b.channels / kM - word) / kTurned * kTurned;
+    const auto put = [&](const T* pixel, std::uint32_t* to, Index first) {
+        for (Index i = first; i < words; ++i) {
+            const Index channel = (word + i) * kM;
+            to[i * b.plane] = pixel_word(pixel ? pixel + channel : nullptr, b.channels - channel);
+        }
+    };
+    for (Index row = 0; row < rows; ++row, strip += b.pitch) {
+        const T* from = image.row_of(0, row, 0);
+        Index i = 0;
+        while (i < span.count) {
+            const bool inside = from && i >= span.before && i < span.end;
+            if (inside && i + kTurned <= span.end && whole > 0) {
+                const T* pixel = from + (span.column + i) * pixel_pitch + word * kM;
+                for (Index done = 0; done < whole; done += kTurned) {
+                    turn_pixels(pixel + done * kM, pixel_pitch, strip + done * b.plane + i,
+                                b.plane);
+                }
+                for (Index j = 0; whole < words && j < kTurned; ++j) {
+                    put(from + (span.column + i + j) * pixel_pitch, strip + i + j, whole);
+                }
+                i += kTurned;
+                continue;
+            }
+            const Index column =
+                from ? source_index(span.column + i, problem.w, problem.pad_mode) : -1;
+            put(column < 0 ? nullptr : from + column * pixel_pitch, strip + i, 0);
+            ++i;
+        }
+    }
+}
+
 // Fills the strip's words [word, word + words).
 template <class T>
 void pack_strip(const Image<T>& image, Index word, Index words, T* lines, std::uint32_t* strip) {
-    if (image.b.line_rows > 0) {
+    if (image.b.fold == Fold::kNone && image.x.stride[1] == 1 && image.b.channels > 1) {
+        pack_pixels(image, word, words, strip);
+    } else if (image.b.line_rows > 0) {
         pack_folded(image, word, words, lines, strip);
     } else {
         pack_lines(image, word, words, lines, strip);
