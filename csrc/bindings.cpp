@@ -26,7 +26,7 @@ namespace {
 // the user, these only keep a wrong call from reading foreign memory.
 template <class T>
 View<T> view(const py::array& array, const Index (&shape)[4], const char* name) {
-    if (!array.dtype().equal(py::dtype::of<std::remove_const_t<T>>()) || array.ndim() != 4) {
+    if (!array.dtype().equal(dtype_of<std::remove_const_t<T>>()) || array.ndim() != 4) {
         throw std::invalid_argument(std::string(name) + ": wrong dtype or rank");
     }
     View<T> result{};
@@ -57,7 +57,7 @@ template <class T>
 const ResultOf<T>* bias_pointer(const Problem& problem, const py::object& bias) {
     if (bias.is_none()) return nullptr;
     const py::array values = py::cast<py::array>(bias);
-    if (!values.dtype().equal(py::dtype::of<ResultOf<T>>()) || values.ndim() != 1 ||
+    if (!values.dtype().equal(dtype_of<ResultOf<T>>()) || values.ndim() != 1 ||
         values.shape(0) != problem.k ||
         (problem.k > 1 && values.strides(0) != Index(sizeof(ResultOf<T>)))) {
         throw std::invalid_argument("bias: wrong dtype, shape or stride");
@@ -100,6 +100,10 @@ auto with_element(Element element, Body body) {
             return body(std::int16_t{});
         case Element::kUint16:
             return body(std::uint16_t{});
+        case Element::kFloat16:
+            return body(Float16{});
+        case Element::kBfloat16:
+            return body(Bfloat16{});
         case Element::kFloat32:
             break;
     }

@@ -6,6 +6,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 namespace fastconv {
 namespace {
@@ -14,7 +17,7 @@ namespace {
 struct Candidate {
     const char* isa;
     const KernelTable& table;
-    const IntegerTable& integers;
+    const StripTable& strips;
     bool (*runs_here)();
 };
 
@@ -32,20 +35,25 @@ bool has_avx512() {
 bool has_avx512vnni() {
     return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
+// Compilers differ in whether __builtin_cpu_supports knows this one.
+bool has_f16c() {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
 bool has_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 const Candidate kCandidates[] = {
-    {"avx512vnni", kKernelsAvx512, kIntegersAvx512Vnni, has_avx512vnni},
-    {"avx512", kKernelsAvx512, kIntegersAvx512, has_avx512},
-    {"avx2", kKernelsAvx2, kIntegersAvx2, has_avx2},
-    {"baseline", kKernelsBaseline, kIntegersBaseline, always},
+    {"avx512vnni", kKernelsAvx512, kStripsAvx512Vnni, has_avx512vnni},
+    {"avx512", kKernelsAvx512, kStripsAvx512, has_avx512},
+    {"avx2", kKernelsAvx2, kStripsAvx2, has_avx2},
+    {"baseline", kKernelsBaseline, kStripsBaseline, always},
 };
 #elif defined(__aarch64__)
-const Candidate kCandidates[] = {{"neon", kKernelsNeon, kIntegersNeon, always}};
+const Candidate kCandidates[] = {{"neon", kKernelsNeon, kStripsNeon, always}};
 #else
-const Candidate kCandidates[] = {{"baseline", kKernelsBaseline, kIntegersBaseline, always}};
+const Candidate kCandidates[] = {{"baseline", kKernelsBaseline, kStripsBaseline, always}};
 #endif
 
 const Candidate& choose() {
@@ -105,20 +113,28 @@ const Kernels<double>& kernels_for<double>() {
 }
 
 template <>
-const IntegerKernels<std::int8_t>& integers_for<std::int8_t>() {
-    return active().integers.i8;
+const StripKernels<std::int8_t>& strips_for<std::int8_t>() {
+    return active().strips.i8;
 }
 template <>
-const IntegerKernels<std::uint8_t>& integers_for<std::uint8_t>() {
-    return active().integers.u8;
+const StripKernels<std::uint8_t>& strips_for<std::uint8_t>() {
+    return active().strips.u8;
 }
 template <>
-const IntegerKernels<std::int16_t>& integers_for<std::int16_t>() {
-    return active().integers.i16;
+const StripKernels<std::int16_t>& strips_for<std::int16_t>() {
+    return active().strips.i16;
 }
 template <>
-const IntegerKernels<std::uint16_t>& integers_for<std::uint16_t>() {
-    return active().integers.u16;
+const StripKernels<std::uint16_t>& strips_for<std::uint16_t>() {
+    return active().strips.u16;
+}
+template <>
+const StripKernels<Float16>& strips_for<Float16>() {
+    return active().strips.f16;
+}
+template <>
+const StripKernels<Bfloat16>& strips_for<Bfloat16>() {
+    return active().strips.bf16;
 }
 
 }  // namespace fastconv

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "kernels/integer_kernels.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/strip_kernels.hpp"
 
 namespace fastconv {
 
@@ -24,6 +24,6 @@ Index second_level_cache_bytes();
 template <class T>
 const Kernels<T>& kernels_for();
 template <class T>
-const IntegerKernels<T>& integers_for();
+const StripKernels<T>& strips_for();
 
 }  // namespace fastconv

@@ -20,6 +20,8 @@ ELEMENTS = {
     "uint8": "int32",
     "int16": "int32",
     "uint16": "int32",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
 }
 _CODES = {name: code for code, name in enumerate(ELEMENTS)}
 
@@ -55,7 +57,7 @@ def build_facts() -> dict[str, Any]:
 
 
 def supports(problem: ConvProblem, options: Options) -> str | None:
-    """Return None for float32, float64 and integers of 8 and 16 bits, otherwise the reason."""
+    """Return None for floats and integers of 8 and 16 bits, otherwise the reason."""
     if problem.dtype not in ELEMENTS:
         return f"computes {', '.join(ELEMENTS)}, not {problem.dtype}"
     if problem.out_dtype != ELEMENTS[problem.dtype]:
