@@ -61,9 +61,7 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
     if problem.dtype not in ELEMENTS:
         return f"computes {', '.join(ELEMENTS)}, not {problem.dtype}"
     if problem.out_dtype != ELEMENTS[problem.dtype]:
-        return (
-            f"computes {problem.dtype} into {ELEMENTS[problem.dtype]}, not {problem.out_dtype}"
-        )
+        return f"computes {problem.dtype} into {ELEMENTS[problem.dtype]}, not {problem.out_dtype}"
     return None
 
 
