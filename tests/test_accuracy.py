@@ -91,10 +91,9 @@ def run(backend: str, case: Case, families: list[str]) -> None:
             judge(on(backend), case, families[0])
         return
     algorithm = fastconv.explain(
-        case.x,
-        case.w,
+        np.empty(case.x, case.dtype),
+        np.empty(case.w, case.dtype),
         backend=backend,
-        dtype=case.dtype,
         bias=(case.problem.k,) if case.bias else None,
         **case.arguments,
     ).algorithm
