@@ -13,6 +13,31 @@ namespace fastconv {
 
 using NumpyArray = pybind11::detail::PyArray_Proxy;
 
+// The dtype that holds T.
+template <class T>
+pybind11::dtype dtype_of() {
+    if constexpr (std::is_same_v<T, Float16>) {
+        return pybind11::dtype("float16");
+    } else if constexpr (std::is_same_v<T, Bfloat16>) {
+        return pybind11::dtype::from_args(pybind11::module_::import("ml_dtypes").attr("bfloat16"));
+    } else {
+        return pybind11::dtype::of<T>();
+    }
+}
+
+// NumPy's number for T. bfloat16 is none of NumPy's own types and gets one when it is registered.
+template <class T>
+int type_number() {
+    if constexpr (std::is_same_v<T, Bfloat16>) {
+        static const int number = dtype_of<T>().num();
+        return number;
+    } else if constexpr (std::is_same_v<T, Float16>) {
+        return 23;  // NPY_HALF, which pybind11 does not name
+    } else {
+        return pybind11::detail::npy_format_descriptor<T>::value;
+    }
+}
+
 // How the caller holds images: of four axes, three (one image) or two (one channel of it).
 struct Form {
     int rank;
@@ -44,7 +69,7 @@ const NumpyArray* plain_array(PyObject* object) {
     const NumpyArray* array = array_proxy(object);
     const auto* type = array_descriptor_proxy(array->descr);
     const bool native = type->byteorder == '=' || type->byteorder == '|';
-    if (type->type_num != npy_format_descriptor<std::remove_const_t<T>>::value || !native ||
+    if (type->type_num != type_number<std::remove_const_t<T>>() || !native ||
         !(array->flags & npy_api::NPY_ARRAY_ALIGNED_)) {
         return nullptr;
     }

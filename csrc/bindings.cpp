@@ -26,7 +26,7 @@ namespace {
 // the user, these only keep a wrong call from reading foreign memory.
 template <class T>
 View<T> view(const py::array& array, const Index (&shape)[4], const char* name) {
-    if (!array.dtype().equal(py::dtype::of<std::remove_const_t<T>>()) || array.ndim() != 4) {
+    if (!array.dtype().equal(dtype_of<std::remove_const_t<T>>()) || array.ndim() != 4) {
         throw std::invalid_argument(std::string(name) + ": wrong dtype or rank");
     }
     View<T> result{};
@@ -57,7 +57,7 @@ template <class T>
 const ResultOf<T>* bias_pointer(const Problem& problem, const py::object& bias) {
     if (bias.is_none()) return nullptr;
     const py::array values = py::cast<py::array>(bias);
-    if (!values.dtype().equal(py::dtype::of<ResultOf<T>>()) || values.ndim() != 1 ||
+    if (!values.dtype().equal(dtype_of<ResultOf<T>>()) || values.ndim() != 1 ||
         values.shape(0) != problem.k ||
         (problem.k > 1 && values.strides(0) != Index(sizeof(ResultOf<T>)))) {
         throw std::invalid_argument("bias: wrong dtype, shape or stride");
@@ -92,6 +92,18 @@ auto with_element(Element element, Body body) {
     switch (element) {
         case Element::kFloat64:
             return body(double{});
+        case Element::kInt8:
+            return body(std::int8_t{});
+        case Element::kUint8:
+            return body(std::uint8_t{});
+        case Element::kInt16:
+            return body(std::int16_t{});
+        case Element::kUint16:
+            return body(std::uint16_t{});
+        case Element::kFloat16:
+            return body(Float16{});
+        case Element::kBfloat16:
+            return body(Bfloat16{});
         case Element::kFloat32:
             break;
     }
@@ -230,7 +242,7 @@ py::dict probe(Index tasks, int threads, Index microseconds, bool nested) {
 
 py::dict build_facts() {
     py::dict facts;
-    facts["isa"] = active_kernels().isa;
+    facts["isa"] = active_isa();
     facts["compiled for"] = compiled_isas();
     facts["threads"] = threading_layer();
 #if defined(__clang__)
@@ -293,7 +305,7 @@ PYBIND11_MODULE(_native, module) {
                py::arg("out"), py::arg("resources"));
     module.def("algorithm", &algorithm, py::arg("problem"), py::arg("resources"),
                py::arg("packed"));
-    module.def("isa", [] { return active_kernels().isa; });
+    module.def("isa", &active_isa);
     module.def("build_facts", &build_facts);
     module.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("double_precision"),
                py::arg("seconds"));

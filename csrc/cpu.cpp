@@ -6,12 +6,18 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 namespace fastconv {
 namespace {
 
+// What one instruction set adds to another may change the kernels of some types alone.
 struct Candidate {
+    const char* isa;
     const KernelTable& table;
+    const StripTable& strips;
     bool (*runs_here)();
 };
 
@@ -26,27 +32,36 @@ bool has_avx512() {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("fma");
 }
+bool has_avx512vnni() {
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+// Compilers differ in whether __builtin_cpu_supports knows this one.
+bool has_f16c() {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
 bool has_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 const Candidate kCandidates[] = {
-    {kKernelsAvx512, has_avx512},
-    {kKernelsAvx2, has_avx2},
-    {kKernelsBaseline, always},
+    {"avx512vnni", kKernelsAvx512, kStripsAvx512Vnni, has_avx512vnni},
+    {"avx512", kKernelsAvx512, kStripsAvx512, has_avx512},
+    {"avx2", kKernelsAvx2, kStripsAvx2, has_avx2},
+    {"baseline", kKernelsBaseline, kStripsBaseline, always},
 };
 #elif defined(__aarch64__)
-const Candidate kCandidates[] = {{kKernelsNeon, always}};
+const Candidate kCandidates[] = {{"neon", kKernelsNeon, kStripsNeon, always}};
 #else
-const Candidate kCandidates[] = {{kKernelsBaseline, always}};
+const Candidate kCandidates[] = {{"baseline", kKernelsBaseline, kStripsBaseline, always}};
 #endif
 
-const KernelTable& choose() {
+const Candidate& choose() {
     const char* forced = std::getenv("FASTCONV_ISA");
     for (const Candidate& candidate : kCandidates) {
         const bool named = forced && *forced;
-        if (named && candidate.table.isa != std::string(forced)) continue;
-        if (candidate.runs_here()) return candidate.table;
+        if (named && candidate.isa != std::string(forced)) continue;
+        if (candidate.runs_here()) return candidate;
         if (named) {
             throw std::runtime_error(std::string("FASTCONV_ISA=") + forced +
                                      " is forced, and this processor lacks it");
@@ -57,17 +72,25 @@ const KernelTable& choose() {
                              compiled_isas());
 }
 
+const Candidate& active() {
+    static const Candidate& choice = choose();  // a throwing choice is made anew by the next call
+    return choice;
+}
+
 }  // namespace
 
 const KernelTable& active_kernels() {
-    static const KernelTable& table = choose();  // a throwing choice is made anew by the next call
-    return table;
+    return active().table;
+}
+
+const char* active_isa() {
+    return active().isa;
 }
 
 std::string compiled_isas() {
     std::string names;
     for (const Candidate& candidate : kCandidates) {
-        names += (names.empty() ? "" : " ") + std::string(candidate.table.isa);
+        names += (names.empty() ? "" : " ") + std::string(candidate.isa);
     }
     return names;
 }
@@ -87,6 +110,31 @@ const Kernels<float>& kernels_for<float>() {
 template <>
 const Kernels<double>& kernels_for<double>() {
     return active_kernels().f64;
+}
+
+template <>
+const StripKernels<std::int8_t>& strips_for<std::int8_t>() {
+    return active().strips.i8;
+}
+template <>
+const StripKernels<std::uint8_t>& strips_for<std::uint8_t>() {
+    return active().strips.u8;
+}
+template <>
+const StripKernels<std::int16_t>& strips_for<std::int16_t>() {
+    return active().strips.i16;
+}
+template <>
+const StripKernels<std::uint16_t>& strips_for<std::uint16_t>() {
+    return active().strips.u16;
+}
+template <>
+const StripKernels<Float16>& strips_for<Float16>() {
+    return active().strips.f16;
+}
+template <>
+const StripKernels<Bfloat16>& strips_for<Bfloat16>() {
+    return active().strips.bf16;
 }
 
 }  // namespace fastconv

@@ -4,12 +4,16 @@
 #include <string>
 
 #include "kernels/kernels.hpp"
+#include "kernels/strip_kernels.hpp"
 
 namespace fastconv {
 
 // The kernels for the best instruction set of this processor, or for the one FASTCONV_ISA names.
 // Throws std::runtime_error when that one is unknown or the processor lacks it: forced is forced.
 const KernelTable& active_kernels();
+
+// The instruction set's name.
+const char* active_isa();
 
 // Names of the instruction sets compiled into this library, best first, separated by spaces.
 std::string compiled_isas();
@@ -19,5 +23,7 @@ Index second_level_cache_bytes();
 
 template <class T>
 const Kernels<T>& kernels_for();
+template <class T>
+const StripKernels<T>& strips_for();
 
 }  // namespace fastconv

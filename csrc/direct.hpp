@@ -58,7 +58,7 @@ class DirectConvolution final : public Direct {
           algorithm_(choose<T>(problem, resources.fast)),
           fixed_(fixed),
           held_(std::move(held)),
-          result_type_(py::dtype::of<Out>()) {
+          result_type_(dtype_of<Out>()) {
         const double outputs = double(problem.k) * double(problem.p) * double(problem.q);
         const double terms = double(problem.c / problem.groups * problem.r * problem.s);
         work_ = outputs * (terms + kWorkPerOutput);

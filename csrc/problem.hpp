@@ -24,7 +24,24 @@ enum class Activation : int {
 };
 
 // What x and w hold; y and bias hold ResultOf<T>.
-enum class Element : int { kFloat32, kFloat64 };
+enum class Element : int {
+    kFloat32,
+    kFloat64,
+    kInt8,
+    kUint8,
+    kInt16,
+    kUint16,
+    kFloat16,
+    kBfloat16,
+};
+
+// Floating-point storage of 16 bits: IEEE binary16, and the upper half of a float.
+struct Float16 {
+    std::uint16_t bits;
+};
+struct Bfloat16 {
+    std::uint16_t bits;
+};
 
 // Dimensions: n images, c channels, h x w input, k output channels, r x s kernel, p x q output.
 struct Problem {
@@ -52,6 +69,22 @@ struct View {
 template <class T>
 struct Result {
     using type = T;
+};
+template <>
+struct Result<std::int8_t> {
+    using type = std::int32_t;
+};
+template <>
+struct Result<std::uint8_t> {
+    using type = std::int32_t;
+};
+template <>
+struct Result<std::int16_t> {
+    using type = std::int32_t;
+};
+template <>
+struct Result<std::uint16_t> {
+    using type = std::int32_t;
 };
 template <class T>
 using ResultOf = typename Result<T>::type;

@@ -11,13 +11,14 @@ import itertools
 import numpy as np
 import pytest
 from support import backends, ratios
-from support.backends import FLOATS, INTEGERS
-from support.cases import FAMILIES, Case
+from support.backends import FLOATS, HALVES, INTEGERS
+from support.cases import EXACT, FAMILIES, Case
 from support.judge import gate, gated, judge, on
 
 import fastconv
 from fastconv.activations import ACTIVATIONS
 from fastconv.borders import PAD_MODES
+from fastconv.dtypes import is_float
 
 # Micro-kernel tiles are up to 14 rows by 8 to 32 columns; sizes sit on, below and above the edges.
 SHAPES = [
@@ -90,16 +91,15 @@ def run(backend: str, case: Case, families: list[str]) -> None:
             judge(on(backend), case, families[0])
         return
     algorithm = fastconv.explain(
-        case.x,
-        case.w,
+        np.empty(case.x, case.dtype),
+        np.empty(case.w, case.dtype),
         backend=backend,
-        dtype=case.dtype,
         bias=(case.problem.k,) if case.bias else None,
         **case.arguments,
     ).algorithm
     for family in families:
         found = judge(on(backend), case, family)
-        if case.problem.out_dtype.startswith("float"):
+        if is_float(case.problem.out_dtype):
             figures = {"bound": found.ratio}
             if gated(case, family):
                 figures["gate"] = found.units / gate(case)
@@ -120,9 +120,12 @@ def test_channels_last(fast_backend: str, case: Case, dtype: str) -> None:
     run(fast_backend, case.channels_last().with_(dtype=dtype), ["integers", "normal"])
 
 
+@pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("case", FEW, ids=str)
-def test_float16_rounds_once(backend: str, case: Case) -> None:
-    run(backend, case.with_(dtype="float16"), [f for f in FAMILIES if f != "underflow"])
+def test_floats_of_16_bits_round_once(backend: str, case: Case, dtype: str) -> None:
+    few = dtype == "float16" or case.problem.reduction < 2**8  # integers, else, are not exact
+    families = [f for f in FAMILIES if f != "underflow" and (few or f not in EXACT)]
+    run(backend, case.with_(dtype=dtype), families)
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
@@ -141,7 +144,7 @@ def test_pad_modes(backend: str, case: Case, dtype: str, layout: str, pad_mode: 
 
 
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
-@pytest.mark.parametrize("dtype", [*FLOATS, "float16"])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
 def test_bias_and_activations(backend: str, dtype: str, activation: str | None) -> None:
     base = Case((2, 3, 6, 7), (5, 3, 3, 3), pad=1, dtype=dtype, activation=activation)
     families = ["integers", "normal", "spread", "subnormal"]
@@ -188,7 +191,7 @@ def test_workspace_and_threads_do_not_matter_to_correctness(backend: str, dtype:
 
 def test_an_unforced_call_is_as_good() -> None:
     """Without backend= the table chooses; the promise is the same."""
-    for dtype in (*FLOATS, "float16", "int8"):
+    for dtype in (*FLOATS, *HALVES, "int8"):
         judge(fastconv.conv2d, FEW[1].with_(dtype=dtype), "integers")
 
 

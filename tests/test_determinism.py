@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from support import children
-from support.backends import FLOATS, serves
+from support.backends import FLOATS, HALVES, serves
 from support.cases import Arrays, Case, draw
 from support.judge import assert_same_bits, compute, judge_determinism, on
 
@@ -26,7 +26,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [*FLOATS, "float16"])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_threads_batch_and_alignment(backend: str, case: Case, dtype: str) -> None:
     if not serves(backend, dtype):

@@ -31,7 +31,7 @@ SERIAL = Options(backend="numba", threads=1)
 
 
 def draw(shape: tuple[int, ...], dtype: str) -> Array:
-    if np.dtype(dtype).kind == "f":
+    if dtypes.is_float(dtype):
         return NUMBERS.standard_normal(shape).astype(dtype)
     info = np.iinfo(dtype)
     return NUMBERS.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)

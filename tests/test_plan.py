@@ -24,6 +24,7 @@ from support.judge import (
 from test_arguments import HELD, outputs
 
 import fastconv
+from fastconv.dtypes import is_float
 
 Array = np.ndarray[Any, Any]
 
@@ -72,7 +73,7 @@ def test_a_plan_has_the_bits_of_the_call(backend: str, case: Case, dtype: str) -
     if case.activation is not None and np.dtype(dtype).kind != "f":
         case = case.with_(activation="relu")
     case = case.with_(dtype=dtype)
-    arrays = draw(case, "normal" if np.dtype(dtype).kind == "f" else "integers")
+    arrays = draw(case, "normal" if is_float(dtype) else "integers")
     want = fastconv.conv2d(arrays.x, arrays.w, bias=arrays.bias, backend=backend, **case.arguments)
     plan = planned(backend, case, arrays.w, arrays.bias)
     for _ in range(2):

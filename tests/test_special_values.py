@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from support import control_word, processes
-from support.backends import FLOATS, serves
+from support.backends import FLOATS, HALVES, serves
 from support.cases import Arrays, Case, draw, generator, logical_image, logical_kernel
 from support.judge import compute, judge_special_values, on
 
@@ -46,7 +46,7 @@ def place(array: np.ndarray, where: str, value: float) -> None:
 @pytest.mark.parametrize("where", ["corner", "far corner", "edge", "interior"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_in_the_image(backend: str, case: Case, where: str, value: float) -> None:
-    for dtype in FLOATS:
+    for dtype in (*FLOATS, *HALVES):
         arrays = draw(case.with_(dtype=dtype), "normal")
         place(logical_image(arrays.x, case.layout), where, value)
         judge_special_values(on(backend), case.with_(dtype=dtype), arrays)
@@ -57,7 +57,7 @@ def test_in_the_image(backend: str, case: Case, where: str, value: float) -> Non
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_in_the_kernel(backend: str, case: Case, where: str, value: float) -> None:
     """An infinite tap over the zero border gives NaN there: 0 * inf is summed like the rest."""
-    for dtype in FLOATS:
+    for dtype in (*FLOATS, *HALVES):
         arrays = draw(case.with_(dtype=dtype), "normal")
         place(logical_kernel(arrays.w, False), where, value)
         judge_special_values(on(backend), case.with_(dtype=dtype), arrays)
@@ -125,7 +125,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("dtype", [*FLOATS, "float16"])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
 def test_activations_of_special_values(backend: str, dtype: str, activation: str) -> None:
     if not serves(backend, dtype):
         with pytest.raises(fastconv.BackendUnsupported):

@@ -41,6 +41,10 @@ template <class T>
 const Algorithm<T>& im2col_gemm();
 template <class T>
 const Algorithm<T>& depthwise();
+template <class T>
+const Algorithm<T>& integer_gemm();
+template <class T>
+const Algorithm<T>& half_gemm();
 
 // The ladder: the first algorithm that takes the problem. `problem` is not empty.
 template <class T>

@@ -17,6 +17,31 @@ const Algorithm<T>& choose(const Problem& problem, bool fast) {
     return im2col_gemm<T>();
 }
 
+template <>
+const Algorithm<std::int8_t>& choose(const Problem&, bool) {
+    return integer_gemm<std::int8_t>();
+}
+template <>
+const Algorithm<std::uint8_t>& choose(const Problem&, bool) {
+    return integer_gemm<std::uint8_t>();
+}
+template <>
+const Algorithm<std::int16_t>& choose(const Problem&, bool) {
+    return integer_gemm<std::int16_t>();
+}
+template <>
+const Algorithm<std::uint16_t>& choose(const Problem&, bool) {
+    return integer_gemm<std::uint16_t>();
+}
+template <>
+const Algorithm<Float16>& choose(const Problem&, bool) {
+    return half_gemm<Float16>();
+}
+template <>
+const Algorithm<Bfloat16>& choose(const Problem&, bool) {
+    return half_gemm<Bfloat16>();
+}
+
 template const Algorithm<float>& choose<float>(const Problem&, bool);
 template const Algorithm<double>& choose<double>(const Problem&, bool);
 

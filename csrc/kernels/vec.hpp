@@ -22,6 +22,11 @@ struct IntOf<double> {
     using type = long long;
 };
 
+template <>
+struct IntOf<int> {
+    using type = int;
+};
+
 template <class T>
 struct VecOf {
     typedef T type __attribute__((vector_size(FASTCONV_VECTOR_BYTES)));

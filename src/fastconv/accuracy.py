@@ -5,7 +5,7 @@ the smallest subnormal, strict results obey
 
 - integers: equal, modulo 2**bits of the result dtype;
 - float32, float64: ``n*u/(1-n*u) * S + n*eta``, whatever the order, with or without FMA;
-- float16 (float32 accumulation, one rounding): ``u_out*|y| + (1+u_out)*n*u_32*S + eta_out``.
+- float16, bfloat16 (sums in float32, one rounding): ``u_out*|y| + (1+u_out)*n*u_32*S + eta_out``.
 
 ``precision="fast"`` has bounds of its own, by the name of the algorithm; see `FAST`.
 
@@ -25,7 +25,7 @@ import numpy as np
 from .activations import ACTIVATIONS
 from .backends import reference
 from .borders import source_index
-from .dtypes import accumulator
+from .dtypes import accumulator, float_limits, is_float
 from .problem import ConvProblem
 
 Array = np.ndarray[Any, Any]
@@ -36,7 +36,7 @@ EXACT_ACTIVATIONS = (None, "relu", "relu6")
 
 def unit_roundoff(dtype: str) -> float:
     """Half the distance from 1 to the next larger number of a floating dtype."""
-    return float(np.finfo(dtype).eps) / 2
+    return float_limits(dtype).eps / 2
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def expected(
     `algorithm` names one of `FAST`, whose bound replaces the strict one.
     O(2 * macs) in longdouble; use `check` with ``channels`` for large problems.
     """
-    if np.dtype(problem.out_dtype).kind != "f":
+    if not is_float(problem.out_dtype):
         y = np.empty((problem.n, problem.k, problem.p, problem.q), problem.out_dtype)
         reference.run(problem, None, x, w, bias, y)  # type: ignore[arg-type]
         zero = np.zeros(y.shape, WIDE)
@@ -118,7 +118,7 @@ def expected(
 
 def _strict_bound(problem: ConvProblem, magnitude: Array) -> Array:
     terms, u = problem.reduction + problem.bias, unit_roundoff(problem.accumulator)
-    eta = float(np.finfo(problem.accumulator).smallest_subnormal)
+    eta = float_limits(problem.accumulator).smallest_subnormal
     bound: Array = terms * u / (1 - terms * u) * magnitude + terms * eta
     return bound
 
@@ -133,7 +133,7 @@ def _separable_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
     terms, u = problem.r + problem.s + 6, unit_roundoff(problem.accumulator)
     largest = np.abs(w).max(axis=(1, 2, 3))
     pixels = reference.accumulate(problem, np.abs(x), np.ones_like(w), WIDE)
-    eta = float(np.finfo(problem.accumulator).smallest_subnormal)
+    eta = float_limits(problem.accumulator).smallest_subnormal
     # a product that underflows in the first pass is multiplied by a factor of at most 1
     bound: Array = terms * u * largest[:, None, None] * pixels + problem.reduction * terms * eta
     return bound
@@ -157,7 +157,7 @@ def _fft_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
         image.reshape(problem.n, groups, -1),
         kernel.reshape(groups, -1, kernel.shape[1]),
     ).reshape(problem.n, problem.k)
-    eta = float(np.finfo(problem.accumulator).smallest_subnormal)
+    eta = float_limits(problem.accumulator).smallest_subnormal
     bound = 4 * np.log2(max(pixels, 2)) * u * norms + pixels * eta
     full: Array = np.broadcast_to(
         bound[:, :, None, None], (problem.n, problem.k, problem.p, problem.q)
@@ -185,18 +185,18 @@ def _with_activation(problem: ConvProblem, y: Array, magnitude: Array, bound: Ar
             bound = bound + 8 * u_sum * np.maximum(np.abs(value), argument)
         y = value
     if out != problem.accumulator:
-        bound = u_out * np.abs(y) + (1 + u_out) * bound + float(np.finfo(out).smallest_subnormal)
+        bound = u_out * np.abs(y) + (1 + u_out) * bound + float_limits(out).smallest_subnormal
     return Expected(y, bound, magnitude)
 
 
 def compare(want: Expected, got: Array) -> Verdict:
     """Hold computed values against an `Expected` of the same shape."""
-    if got.dtype.kind != "f":
+    if not is_float(got.dtype):
         wrong = got != want.y
         return Verdict(not wrong.any(), np.inf if wrong.any() else 0.0, float(wrong.sum()), 0.0)
     with np.errstate(all="ignore"):
         value = got.astype(WIDE)
-        same_kind = (np.isnan(want.y) == np.isnan(got)) & (~np.isinf(want.y) | (value == want.y))
+        same_kind = (np.isnan(want.y) == np.isnan(value)) & (~np.isinf(want.y) | (value == want.y))
         overflowed = _may_overflow(want, value, got.dtype.name)
         judged = np.isfinite(want.y) & ~overflowed
         error = np.where(judged, np.abs(value - want.y), 0)
@@ -217,8 +217,8 @@ def _may_overflow(want: Expected, got: Array, dtype: str) -> Array:
     The positive products sum to (S + y) / 2, the negative ones to (S - y) / 2: infinities need
     their side beyond the accumulator's range, NaN both sides.
     """
-    result = float(np.finfo(dtype).max)
-    accumulated = float(np.finfo(accumulator(dtype)).max) / (1 + 2**-8)
+    result = float_limits(dtype).max
+    accumulated = float_limits(accumulator(dtype)).max / (1 + 2**-8)
     up = (want.y + want.bound > result) | ((want.magnitude + want.y) / 2 > accumulated)
     down = (want.bound - want.y > result) | ((want.magnitude - want.y) / 2 > accumulated)
     legal: Array = ((got == np.inf) & up) | ((got == -np.inf) & down) | (np.isnan(got) & up & down)

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import arguments, calls, dispatch
 from .calls import Pad, Shape, Size
-from .dtypes import Promotion
+from .dtypes import Promotion, as_dtype
 from .explanation import Explanation
 from .options import current, resolve
 from .problem import ConvProblem, Cost
@@ -298,5 +298,5 @@ def _shape(value: Any) -> Shape:
 
 def _promotion_of(x: Any, w: Any, dtype: Any) -> Promotion:
     """Promotion for arrays, or for shapes, which stand for float32."""
-    plain = np.dtype("float32") if dtype is None else np.dtype(dtype)
+    plain = np.dtype("float32") if dtype is None else as_dtype(dtype)
     return calls.promotion_of(getattr(x, "dtype", plain), getattr(w, "dtype", plain), dtype)

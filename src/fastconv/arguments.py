@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import Promotion
+from .dtypes import Promotion, as_dtype, is_float
 from .errors import DTypeError, OutputError
 from .problem import LAYOUTS, ConvProblem
 
@@ -92,8 +92,8 @@ def kernel(w: Any, flip: bool) -> Any:
 
 def readable(xp: Any, array: Any, dtype: str) -> Any:
     """`array` in native `dtype`, aligned, strides in whole items; copied only where it is not."""
-    if array.dtype != dtype or not array.dtype.isnative:
-        return array.astype(dtype)
+    if array.dtype.name != dtype or not array.dtype.isnative:
+        return array.astype(as_dtype(dtype))
     return array if xp is not np or _is_plain_memory(array) else array.copy()
 
 
@@ -102,9 +102,10 @@ def private_copy(array: Any) -> Any:
     return array.astype(array.dtype.newbyteorder("="), order="C")
 
 
-def check_bias(bias: Any, dtype: np.dtype[Any]) -> None:
+def check_bias(bias: Any, dtype: str) -> None:
     """Raise if converting `bias` to the result's `dtype` would lose more than precision."""
-    if bias.dtype.kind not in "biuf" or not np.can_cast(bias.dtype, dtype, "same_kind"):
+    fits = is_float(dtype) or np.can_cast(bias.dtype, dtype, "same_kind")
+    if not (bias.dtype.kind in "biuf" or is_float(bias.dtype)) or not fits:
         raise DTypeError(
             f"bias has dtype {bias.dtype}, the result is {dtype}; convert the bias, or ask for "
             "another result with dtype="
@@ -118,7 +119,7 @@ def check_output(xp: Any, problem: ConvProblem, promotion: Promotion, out: Any) 
     expected = f"out must be {problem.out_shape} {promotion.result}"
     if out.shape != problem.out_shape:
         raise OutputError(f"{expected}, got shape {out.shape}")
-    if out.dtype.newbyteorder("=") != promotion.result:
+    if out.dtype.newbyteorder("=").name != promotion.result:
         raise OutputError(f"{expected}, got dtype {out.dtype}; pass dtype={out.dtype.name!r}?")
     if xp is np and not out.flags.writeable:
         raise OutputError(f"{expected} that can be written to, got a read-only array")
@@ -133,17 +134,19 @@ def output(
 ) -> tuple[Any, Any]:
     """Arrays to compute into and to return: the same, unless a checked `out` needs a detour."""
     if out is None:
-        target = xp.empty(problem.out_shape, dtype=promotion.computed)
+        target = xp.empty(problem.out_shape, dtype=as_dtype(promotion.computed))
         if promotion.result == promotion.computed:
             return target, target
-        return target, xp.empty(problem.out_shape, dtype=promotion.result)
+        return target, xp.empty(problem.out_shape, dtype=as_dtype(promotion.result))
     view = np.asarray(out) if xp is np else out
     direct = (
         promotion.result == promotion.computed
         and (xp is not np or _is_plain_memory(view))
         and not any(a is not None and xp.may_share_memory(view, a) for a in inputs)
     )
-    return (view if direct else xp.empty(problem.out_shape, dtype=promotion.computed)), out
+    return (
+        view if direct else xp.empty(problem.out_shape, dtype=as_dtype(promotion.computed))
+    ), out
 
 
 def _is_masked(value: Any) -> bool:

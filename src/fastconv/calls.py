@@ -13,7 +13,7 @@ import numpy as np
 from . import arguments, dispatch
 from .backends import Backend, Direct, algorithm_for, direct
 from .dispatch import Choice
-from .dtypes import Promotion, promote
+from .dtypes import Promotion, as_dtype, promote
 from .errors import DTypeError
 from .options import Options
 from .problem import ConvProblem
@@ -158,7 +158,7 @@ def namespace(arrays: str) -> Any:
 def promotion_of(x: np.dtype[Any], w: np.dtype[Any], dtype: Any) -> Promotion:
     """Promote the operands' dtypes; `dtype` is whatever the caller wrote."""
     try:
-        wanted = None if dtype is None else np.dtype(dtype)
+        wanted = None if dtype is None else as_dtype(dtype)
     except TypeError as error:
         raise DTypeError(f"dtype={dtype!r} is no dtype: {error}") from None
     return promote(x, w, wanted)
@@ -194,7 +194,7 @@ def describe(
         None if bias is None else bias.shape, activation, pad_mode, layout, dtype,
     )  # fmt: skip
     if bias is not None:
-        arguments.check_bias(bias, np.dtype(described.promotion.computed))
+        arguments.check_bias(bias, described.promotion.computed)
     return described
 
 

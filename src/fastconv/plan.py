@@ -13,6 +13,7 @@ import numpy as np
 from . import arguments, calls, dispatch
 from .backends import Direct, Weights, pack
 from .calls import Call, Pad, Shape, Size
+from .dtypes import as_dtype
 from .errors import DTypeError, ShapeError
 from .explanation import Explanation
 from .options import resolve
@@ -95,7 +96,7 @@ def plan_conv2d(
         pad_mode, layout, dtype,
     )  # fmt: skip
     call = Call(described, resolve(backend, precision, threads, workspace), arrays)
-    return Conv2dPlan(call, w, bias, bool(flip), image, None if dtype is None else np.dtype(dtype))
+    return Conv2dPlan(call, w, bias, bool(flip), image, None if dtype is None else as_dtype(dtype))
 
 
 class Conv2dPlan:
@@ -254,7 +255,7 @@ def _image_shape(x_shape: Any) -> Shape:
 
 def _image_dtype(x_dtype: Any) -> np.dtype[Any]:
     try:
-        dtype: np.dtype[Any] = np.dtype(x_dtype)
+        dtype = as_dtype(x_dtype)
     except TypeError as error:
         raise DTypeError(f"x_dtype={x_dtype!r} is no dtype: {error}") from None
     return dtype

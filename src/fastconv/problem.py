@@ -23,7 +23,7 @@ import numpy as np
 from . import geometry
 from .activations import ACTIVATIONS
 from .borders import PAD_MODES
-from .dtypes import Promotion, accumulator
+from .dtypes import Promotion, accumulator, is_float, itemsize
 from .errors import DTypeError, ShapeError, SizeError
 
 Pair = tuple[int, int]
@@ -276,15 +276,15 @@ class ConvProblem:
     @property
     def out_bytes(self) -> int:
         """Bytes of the result."""
-        return self.n * self.k * self.p * self.q * np.dtype(self.out_dtype).itemsize
+        return self.n * self.k * self.p * self.q * itemsize(self.out_dtype)
 
     @cached_property
     def cost(self) -> Cost:
         """Multiply-accumulates, flops and compulsory bytes."""
-        size = np.dtype(self.dtype).itemsize
+        size = itemsize(self.dtype)
         macs = self.n * self.k * self.p * self.q * self.reduction
         read = self.n * self.c * self.h * self.w * size + self.k * self.reduction * size
-        bias = self.k * np.dtype(self.out_dtype).itemsize if self.bias else 0
+        bias = self.k * itemsize(self.out_dtype) if self.bias else 0
         return Cost(macs, 2 * macs, read + bias + self.out_bytes)
 
     def __str__(self) -> str:
@@ -376,7 +376,7 @@ def _check_index_range(
 
 
 def _check_activation_dtype(activation: str | None, computed: str) -> None:
-    if activation is None or np.dtype(computed).kind == "f" or ACTIVATIONS[activation].integers:
+    if activation is None or is_float(computed) or ACTIVATIONS[activation].integers:
         return
     raise DTypeError(
         f"activation={activation!r} has fractions, the result is {computed}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import numpy as np
@@ -15,14 +16,18 @@ CPU = ("reference", "numba", "native")
 FAST = ("numba", "native")
 
 FLOATS = ("float32", "float64")
+#: Floats of 16 bits; NumPy knows bfloat16 where ml_dtypes is imported.
+HALVES = ("float16", "bfloat16") if importlib.util.find_spec("ml_dtypes") else ("float16",)
+if "bfloat16" in HALVES:
+    importlib.import_module("ml_dtypes")
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
-ALL_DTYPES = (*FLOATS, "float16", *INTEGERS)
+ALL_DTYPES = (*FLOATS, *HALVES, *INTEGERS)
 
 #: What each backend has to compute at the very least; more is welcome.
 PROMISED = {
     "reference": ALL_DTYPES,
     "numba": ALL_DTYPES,
-    "native": FLOATS,
+    "native": (*FLOATS, *HALVES, "int8", "uint8", "int16", "uint16"),
 }
 
 
@@ -63,6 +68,6 @@ def serves(name: str, dtype: str) -> bool:
 
 
 def isa() -> str:
-    """Instruction set that measured figures belong to."""
+    """Instruction set that measured figures belong to: VNNI has no instructions of floats."""
     facts = fastconv.show_config(mode="dict")
-    return str(facts["native"].get("isa", facts["machine"]))
+    return str(facts["native"].get("isa", facts["machine"])).removesuffix("vnni")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import ConvProblem
-from fastconv.dtypes import promote
+from fastconv.dtypes import float_limits, promote
 from fastconv.problem import LAYOUTS
 
 Array = np.ndarray[Any, Any]
@@ -116,7 +116,8 @@ def _fill(case: Case, draw: Callable[[Shape], Array]) -> Arrays:
 
 def exact_range(case: Case) -> int:
     """Largest m such that sums of products of integers in [-m, m] are exact in the result."""
-    limit = {"float32": 2**24, "float64": 2**53, "float16": 2**11}[case.problem.out_dtype]
+    bits = {"float32": 24, "float64": 53, "float16": 11, "bfloat16": 8}
+    limit = 2 ** bits[case.problem.out_dtype]
     m = int((limit / (case.problem.reduction + 1)) ** 0.5)
     assert m >= 1, f"{case}: no exact integers with {case.problem.reduction} products"
     return min(m, 1000)
@@ -173,7 +174,7 @@ def outlier(rng: np.random.Generator, case: Case) -> Arrays:
 def subnormal(rng: np.random.Generator, case: Case) -> Arrays:
     """Small integers of the smallest subnormal times integers: exact, unless something flushes."""
     m = max(1, min(exact_range(case), 15))
-    tiny = np.finfo(case.dtype).smallest_subnormal
+    tiny = float_limits(case.dtype).smallest_subnormal
     arrays = _fill(case, lambda s: rng.integers(-m, m, s, endpoint=True))
     arrays.x[...] *= tiny
     if arrays.bias is not None:

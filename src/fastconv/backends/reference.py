@@ -12,6 +12,7 @@ import numpy as np
 
 from ..activations import ACTIVATIONS
 from ..borders import source_index
+from ..dtypes import BFLOAT16, is_float, itemsize
 from ..options import Options
 from ..problem import ConvProblem
 from . import Algorithm
@@ -31,13 +32,13 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     """Name the algorithm; scratch holds the sums and, one after the other, what works on them."""
-    out = np.dtype(problem.out_dtype)
-    wide = 16 if out.kind == "f" else 8
+    floating = is_float(problem.out_dtype)
+    wide = 16 if floating else 8
     pixels = problem.p * problem.q
     sums = problem.n * problem.k * pixels
-    gathered = problem.c * pixels * (2 * wide + np.dtype(problem.dtype).itemsize)  # two windows
+    gathered = problem.c * pixels * (2 * wide + itemsize(problem.dtype))  # two windows
     product = (problem.c + problem.k // problem.groups) * pixels * wide
-    cast = 0 if out.kind == "f" else sums * out.itemsize
+    cast = 0 if floating else sums * itemsize(problem.out_dtype)
     kernel = problem.k * problem.reduction * wide
     return Algorithm("definition", sums * wide + max(gathered, product, cast) + kernel)
 
@@ -80,6 +81,14 @@ def accumulate(problem: ConvProblem, x: Array, w: Array, wide: np.dtype[Any]) ->
     return sums.reshape(n, k, problem.p, problem.q)
 
 
+def _rounded_to_bfloat16(y: Array) -> Array:
+    """Round to 8 bits, ties to even, in float32: casts by way of float32 would round twice."""
+    _, exponent = np.frexp(y)
+    unit = np.maximum(exponent - 8, -133)
+    rounded: Array = np.ldexp(np.rint(np.ldexp(y, -unit)), unit).astype(np.float32)
+    return rounded
+
+
 def run(
     problem: ConvProblem,
     options: Options,
@@ -89,14 +98,16 @@ def run(
     out: Array,
 ) -> None:
     """Compute the definition into `out`; see `fastconv.backends.Backend`."""
-    kind = np.dtype(problem.out_dtype).kind
-    wide = np.dtype(np.longdouble if kind == "f" else np.uint64)
+    floating = is_float(problem.out_dtype)
+    wide = np.dtype(np.longdouble if floating else np.uint64)
     with np.errstate(all="ignore"):
         y = accumulate(problem, x, w, wide)
         if bias is not None:
             y += bias.astype(wide)[:, None, None]
-        if kind != "f":
+        if not floating:
             y = y.astype(problem.out_dtype)
         if problem.activation is not None:
             y = ACTIVATIONS[problem.activation].function(y)
+        if problem.out_dtype == BFLOAT16:
+            y = _rounded_to_bfloat16(y)
         out[...] = y

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from ...dtypes import BFLOAT16
 from ...options import Options
 from ...problem import ConvProblem
 from .. import Algorithm
@@ -55,7 +56,9 @@ def _unknown_device(cupy: Any) -> str | None:
 
 
 def supports(problem: ConvProblem, options: Options) -> str | None:
-    """Return None: `direct_naive` computes every legal problem."""
+    """Return None: `direct_naive` computes every legal problem but bfloat16."""
+    if BFLOAT16 in (problem.dtype, problem.out_dtype):
+        return "computes no bfloat16, which CuPy has no arrays of; convert to float32"
     return None
 
 

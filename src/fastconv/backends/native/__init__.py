@@ -12,8 +12,18 @@ from ...options import Options
 from ...problem import ConvProblem
 from .. import Algorithm, Direct
 
-#: Operand dtypes, in the order of the extension's `Element`.
-ELEMENTS = ("float32", "float64")
+#: Dtypes of operands and their results, in the order of the extension's `Element`.
+ELEMENTS = {
+    "float32": "float32",
+    "float64": "float64",
+    "int8": "int32",
+    "uint8": "int32",
+    "int16": "int32",
+    "uint16": "int32",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+}
+_CODES = {name: code for code, name in enumerate(ELEMENTS)}
 
 _native: Any = None
 _missing: str | None = None
@@ -47,9 +57,11 @@ def build_facts() -> dict[str, Any]:
 
 
 def supports(problem: ConvProblem, options: Options) -> str | None:
-    """Return None for float32 and float64, otherwise the reason."""
+    """Return None for floats and integers of 8 and 16 bits, otherwise the reason."""
     if problem.dtype not in ELEMENTS:
-        return f"computes {' and '.join(ELEMENTS)}, not {problem.dtype}"
+        return f"computes {', '.join(ELEMENTS)}, not {problem.dtype}"
+    if problem.out_dtype != ELEMENTS[problem.dtype]:
+        return f"computes {problem.dtype} into {ELEMENTS[problem.dtype]}, not {problem.out_dtype}"
     return None
 
 
@@ -84,7 +96,7 @@ def _description(problem: ConvProblem) -> Any:
         pad_mode=PAD_MODES.index(problem.pad_mode),
         activation=activations.code(problem.activation),
         channels_last=problem.layout == "NHWC" and problem.rank != 2,
-        element=ELEMENTS.index(problem.dtype),
+        element=_CODES[problem.dtype],
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .activate import activate
 from .geometry import GEOMETRY
-from .half import single_to_half
+from .half import single_to_bfloat, single_to_half
 from .intrinsics import get, pointer, put
 from .jit import jit, jit_stage, once, specialise, storage
 
@@ -24,6 +24,8 @@ def write(array: Any, index: int, value: Any) -> None:
 def _write(array: Any, index: Any, value: Any) -> Callable[..., Any]:
     if array.dtype == numba.uint16 and value == numba.float32:
         return lambda array, index, value: put(array, index, single_to_half(value))
+    if array.dtype == numba.int16 and value == numba.float32:
+        return lambda array, index, value: put(array, index, single_to_bfloat(value))
     return lambda array, index, value: put(array, index, value)
 
 

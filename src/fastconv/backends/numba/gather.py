@@ -14,7 +14,7 @@ import numpy as np
 
 from ...borders import PAD_MODES
 from .geometry import GEOMETRY
-from .half import half_to_single
+from .half import bfloat_to_single, half_to_single
 from .intrinsics import get, pointer, put, width_of
 from .jit import jit, jit_stage, once, specialise, storage
 
@@ -32,6 +32,8 @@ def read(array: Any, index: int, scratch: Any) -> Any:
 def _read(array: Any, index: Any, scratch: Any) -> Callable[..., Any]:
     if array.dtype == numba.uint16 and scratch.dtype == numba.float32:
         return lambda array, index, scratch: half_to_single(get(array, index))
+    if array.dtype == numba.int16 and scratch.dtype == numba.float32:
+        return lambda array, index, scratch: bfloat_to_single(get(array, index))
     accumulator = scratch.dtype
     return lambda array, index, scratch: accumulator(get(array, index))
 

@@ -1,6 +1,6 @@
-"""float16 in integer registers: Numba has no CPU half arithmetic, its storage is two bytes.
+"""float16 and bfloat16 in integer registers: Numba has no CPU arithmetic of two bytes.
 
-Both conversions are exact functions of the bits, free of table look-ups and calls, so that the
+All conversions are exact functions of the bits, free of table look-ups and calls, so that the
 loops around them vectorise: subnormals, infinities and NaN are what IEEE 754 says they are.
 """
 
@@ -49,3 +49,19 @@ def single_to_half(value: Any) -> Any:
     special = np.uint32(0x7E00 if magnitude > 0x7F800000 else 0x7C00)
     result = special if magnitude >= 0x47800000 else rounded  # from 2**16
     return np.uint16(result | (sign >> 16))
+
+
+@jit
+def bfloat_to_single(half: Any) -> Any:
+    """Value of a bfloat16, given as int16, as float32: its upper half."""
+    return float_of(np.uint32(np.uint32(half & 0xFFFF) << 16))
+
+
+@jit
+def single_to_bfloat(value: Any) -> Any:
+    """Bits of the bfloat16 nearest to a float32, ties to even; NaN stays NaN."""
+    bits = bits_of(value)
+    tie = np.uint32((bits >> 16) & 1)
+    rounded = np.uint32(np.uint32(bits + 0x7FFF + tie) >> 16)
+    quiet = np.uint32((bits >> 16) | 0x40)
+    return np.int16(quiet if np.uint32(bits & 0x7FFFFFFF) > 0x7F800000 else rounded)

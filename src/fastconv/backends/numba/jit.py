@@ -67,8 +67,11 @@ def jit_stage(function: Callable[..., None]) -> Any:
 
 
 def storage(dtype: str) -> np.dtype[Any]:
-    """How kernels see the memory of a dtype: halves are two bytes to Numba."""
-    return np.dtype("uint16" if dtype == "float16" else dtype)
+    """How kernels see the memory of a dtype: floats of two bytes are integers to Numba.
+
+    Which of the two is in the integer's sign; no integers of two bytes meet sums of floats.
+    """
+    return np.dtype({"float16": "uint16", "bfloat16": "int16"}.get(dtype, dtype))
 
 
 def specialise(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], None]:

@@ -1,0 +1,132 @@
+// Operands of 8 and 16 bits: an implicit GEMM whose pixels are vector lanes. x is packed once per
+// block of outputs, into words that the micro-kernel multiplies, and the kernel's taps read that
+// strip at an offset instead of an unfolded image. Integers are exact modulo 2**32; floats are
+// widened on the way, summed in float32 and rounded once.
+//
+// Sums of integers are the same in any order. Those of floats are one chain each, in an order that
+// follows from the kernel and its channels alone.
+#include <algorithm>
+
+#include "conv/algorithm.hpp"
+#include "conv/strip_blocking.hpp"
+#include "conv/tasks.hpp"
+#include "cpu.hpp"
+#include "workspace.hpp"
+
+namespace fastconv {
+namespace {
+
+// Below this many multiply-adds a thread costs more to wake than it computes.
+constexpr double kThreadMacs = 1 << 19;
+
+template <class T>
+StripShape shape_of() {
+    const StripKernels<T>& kernels = strips_for<T>();
+    return {kernels.members, kernels.rows,       kernels.lanes,
+            kernels.ones,    kernels.keeps_sums, Index(sizeof(T))};
+}
+
+// A kernel of one tap that touches every pixel once sees an image as one long row.
+bool is_pointwise(const Problem& problem) {
+    return problem.r == 1 && problem.s == 1 && problem.stride_h == 1 && problem.stride_w == 1 &&
+           problem.p == problem.h && problem.q == problem.w && problem.pad_top == 0 &&
+           problem.pad_left == 0;
+}
+
+template <class T>
+void join_rows(Problem& problem, const Operands<T>& arrays) {
+    if (!is_pointwise(problem) || arrays.x.stride[2] != problem.w * arrays.x.stride[3] ||
+        arrays.y.stride[2] != problem.q * arrays.y.stride[3]) {
+        return;
+    }
+    problem.w *= problem.h;
+    problem.q *= problem.p;
+    problem.h = problem.p = 1;
+}
+
+bool takes(const Problem&, bool) {
+    return true;
+}
+
+template <class T>
+StripBlocking blocking_for(const Problem& problem, const Resources& resources, int threads,
+                           bool packed) {
+    return make_strip_blocking(problem, shape_of<T>(), threads, resources.thread_bytes, packed);
+}
+
+// Of arrays whose rows cannot be joined, which take no less than others.
+template <class T>
+Footprint footprint(const Problem& problem, const Resources& resources, bool packed) {
+    const int threads = useful_threads(problem, resources.threads, kThreadMacs);
+    const StripBlocking b = blocking_for<T>(problem, resources, threads, packed);
+    const int used = int(std::min<Index>(threads, std::max<Index>(1, b.tasks)));
+    return {used * b.scratch_bytes, used};
+}
+
+template <class T>
+Index packed_bytes(const Problem& problem) {
+    const StripBlocking b = make_strip_panels(problem, shape_of<T>());
+    return problem.groups * b.panels * b.panel_bytes;
+}
+
+template <class T>
+void pack(const Problem& problem, const View<const T>& w, void* packed) {
+    const StripBlocking b = make_strip_panels(problem, shape_of<T>());
+    auto* to = static_cast<char*>(packed);
+    View<const T> of_group = w;
+    for (Index group = 0; group < problem.groups; ++group) {
+        for (Index panel = 0; panel < b.panels; ++panel, to += b.panel_bytes) {
+            strips_for<T>().pack_panel(problem, b, of_group, panel, 0, b.words, to);
+        }
+        of_group.data += problem.k / problem.groups * w.stride[0];
+    }
+}
+
+template <class T>
+Status run(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
+           const Interrupt& interrupt) {
+    StripJob<T> job{problem, arrays, {}};
+    join_rows(job.problem, arrays);
+    const int threads = useful_threads(problem, resources.threads, kThreadMacs);
+    job.blocking = blocking_for<T>(job.problem, resources, threads, arrays.packed != nullptr);
+    const StripBlocking& b = job.blocking;
+    const Index used = std::min<Index>(threads, b.tasks);
+    auto* scratch = static_cast<char*>(thread_workspace(std::size_t(used * b.scratch_bytes)));
+    if (!scratch) return Status::kNoMemory;
+    const auto task_function = strips_for<T>().task;
+    const bool completed = parallel_for(
+        b.tasks, int(used),
+        [&](Index task, int thread) {
+            task_function(job, task, scratch + thread * b.scratch_bytes);
+        },
+        interrupt);
+    return completed ? Status::kOk : Status::kInterrupted;
+}
+
+template <class T>
+Algorithm<T> algorithm(const char* name) {
+    return {name, takes, footprint<T>, packed_bytes<T>, pack<T>, run<T>};
+}
+
+}  // namespace
+
+template <class T>
+const Algorithm<T>& integer_gemm() {
+    static const Algorithm<T> it = algorithm<T>("integer_gemm");
+    return it;
+}
+
+template <class T>
+const Algorithm<T>& half_gemm() {
+    static const Algorithm<T> it = algorithm<T>("half_gemm");
+    return it;
+}
+
+template const Algorithm<std::int8_t>& integer_gemm<std::int8_t>();
+template const Algorithm<std::uint8_t>& integer_gemm<std::uint8_t>();
+template const Algorithm<std::int16_t>& integer_gemm<std::int16_t>();
+template const Algorithm<std::uint16_t>& integer_gemm<std::uint16_t>();
+template const Algorithm<Float16>& half_gemm<Float16>();
+template const Algorithm<Bfloat16>& half_gemm<Bfloat16>();
+
+}  // namespace fastconv

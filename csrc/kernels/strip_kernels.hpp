@@ -1,0 +1,88 @@
+// What one instruction set offers for operands of 8 and 16 bits. Declarations only (see
+// problem.hpp).
+#pragma once
+
+#include "problem.hpp"
+
+namespace fastconv {
+
+// Which axes of the kernel count as channels. A "channel" of the reduction is then one (c),
+// (c, r) or (c, r, s) and sees the image as that tap does; what is left of the kernel slides.
+enum class Fold : int { kNone, kRows, kTaps };
+
+// How one convolution is cut into tasks; see conv/strip_blocking.cpp for the reasons.
+//
+// A strip is the part of the image under one block of outputs, padded, in words of 32 bits that
+// hold a float or several channels ("members") side by side. Rows and columns are sorted by their
+// remainder to the stride: [words][phases_h][phases_w][strip_rows][pitch]. Steps of the reduction
+// are then distances in the strip, and vectors of outputs run over the ends of its rows. All blocks
+// share one shape of strip.
+struct StripBlocking {
+    Fold fold;
+    Index channels;                        // of one group, folded taps included
+    Index words;                           // ceil(channels / members)
+    Index word_block;                      // words of one strip
+    Index taps_h, taps_w, step_h, step_w;  // what is left of the kernel, and its dilation
+    Index hop_h, hop_w;                    // and its stride, of which come the phases
+    Index phases_h, phases_w;
+    Index rows, cols;  // outputs of one block
+    Index row_blocks, col_blocks;
+    Index strip_rows, pitch, plane;  // pitch: words from row to row; plane: of one word of channels
+    // Image lines in scratch, before their channels are brought together: of whole channels,
+    // [line_channels][line_rows][line_phases][line_pitch], or one a member where line_rows is 0.
+    Index line_channels, line_rows, line_phases, line_pitch;
+    Index panels;      // panels of output channels in one group
+    Index panel_rows;  // output channels of one, at most: evenly spread, 64 are 13+13+13+13+12
+    Index panel_block, panel_blocks;
+    Index group_block, group_blocks;
+    Index tasks;
+    Index panel_bytes;    // one packed panel, whole reduction
+    Index partial_pitch;  // words of a row of unfinished sums, 0 where none wait in scratch
+    // Scratch of one task, in bytes from its beginning.
+    Index offsets_at, panel_at, ones_at, sums_at, partial_at, lines_at, strip_at, scratch_bytes;
+};
+
+template <class T>
+struct StripJob {
+    Problem problem;
+    Operands<T> arrays;
+    StripBlocking blocking;
+};
+
+// Bytes in front of a packed panel's words: what every row starts from.
+constexpr Index kPanelHeader = 64;
+
+template <class T>
+struct StripKernels {
+    Index members;    // channels in one word
+    Index rows;       // most output channels of a panel
+    Index lanes;      // of one vector
+    bool ones;        // whether sums over x are needed: w is stored less its zero point
+    bool keeps_sums;  // whether unfinished sums wait in scratch: y is too narrow for them
+    // Packs panel `panel` of a group, words [word, word + words); `w` is the group's.
+    void (*pack_panel)(const Problem& problem, const StripBlocking& blocking,
+                       const View<const T>& w, Index panel, Index word, Index words, void* packed);
+    void (*task)(const StripJob<T>& job, Index task, char* scratch);
+};
+
+struct StripTable {
+    StripKernels<std::int8_t> i8;
+    StripKernels<std::uint8_t> u8;
+    StripKernels<std::int16_t> i16;
+    StripKernels<std::uint16_t> u16;
+    StripKernels<Float16> f16;
+    StripKernels<Bfloat16> bf16;
+};
+
+#if defined(__x86_64__)
+extern const StripTable kStripsBaseline;
+extern const StripTable kStripsAvx2;
+extern const StripTable kStripsAvx512;
+extern const StripTable kStripsAvx512Vnni;
+#elif defined(__aarch64__)
+extern const StripTable kStripsNeon;
+#else
+extern const StripTable kStripsBaseline;
+#endif
+
+}  // namespace fastconv

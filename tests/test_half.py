@@ -1,0 +1,214 @@
+"""Floats of 16 bits: every value widened exactly, sums in float32, one rounding to even."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from support import backends, guard, processes
+from support.backends import HALVES, present
+from support.judge import assert_same_bits
+
+import fastconv
+from fastconv import dispatch
+from fastconv.accuracy import check
+from fastconv.dtypes import as_dtype, promote
+from fastconv.problem import ConvProblem
+
+Array = np.ndarray[Any, Any]
+
+#: (x, w, arguments): direct and strided taps, groups, more channels than one part of a reduction.
+PROBLEMS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 20, 14, 14), (30, 20, 3, 3), {"pad": 1}),
+    ((2, 3, 37, 40), (16, 3, 7, 7), {"pad": 3, "stride": 2}),
+    ((2, 12, 15, 17), (12, 1, 3, 3), {"pad": 1, "groups": 12, "stride": (2, 3)}),
+    ((2, 40, 7, 9), (33, 40, 1, 1), {}),
+    ((2, 16, 9, 50), (8, 8, 2, 5), {"groups": 2, "dilation": 3, "pad_mode": "reflect", "pad": 4}),
+    ((1, 1, 50, 60), (1, 1, 31, 9), {"pad": "same", "pad_mode": "wrap"}),
+    ((2, 700, 6, 6), (60, 700, 3, 3), {"pad": 1, "activation": "silu"}),
+]  # fmt: skip
+
+
+def every_value(dtype: str) -> Array:
+    return np.arange(1 << 16, dtype=np.uint16).view(as_dtype(dtype))
+
+
+def draw(dtype: str, *shape: int) -> Array:
+    values = np.random.default_rng(shape).standard_normal(shape)
+    return values.astype(np.float32).astype(as_dtype(dtype))
+
+
+def describe(x: Array, w: Array, bias: Array | None, arguments: dict[str, Any]) -> ConvProblem:
+    return ConvProblem.describe(
+        x.shape, w.shape, promotion=promote(x.dtype, w.dtype),
+        bias_shape=None if bias is None else bias.shape, **arguments,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_every_value_passes_unchanged(backend: str, dtype: str) -> None:
+    """Subnormals, infinities and both zeros; NaN stays NaN."""
+    values = every_value(dtype).reshape(1, 1, 256, 256)
+    one = np.ones((1, 1, 1, 1), as_dtype(dtype))
+    for x, w in ((values, one), (one, values.reshape(-1, 1, 1, 1))):
+        y = fastconv.conv2d(x, w, backend=backend)
+        assert y.dtype == as_dtype(dtype)
+        bits, want = y.reshape(-1).view(np.uint16), values.reshape(-1).view(np.uint16)
+        infinity = int(as_dtype(dtype).type(np.inf).view(np.uint16))
+        number = want & 0x7FFF <= infinity
+        negative_zero = want == 0x8000  # 0 + -0 is 0
+        assert np.array_equal(bits[number & ~negative_zero], want[number & ~negative_zero])
+        assert (bits[~number] & 0x7FFF > infinity).all()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_ties_go_to_even(backend: str, dtype: str) -> None:
+    """Sums of two values that float32 holds exactly, halfway between two of the result."""
+    values = every_value(dtype)
+    with np.errstate(invalid="ignore"):
+        finite = values[np.isfinite(values)]
+    wide = finite.astype(np.float64)
+    with np.errstate(over="ignore"):
+        unit = np.abs(np.nextafter(finite, as_dtype(dtype).type(np.inf)).astype(np.float64) - wide)
+    for share in (0.5, 0.25, 0.75):
+        part = (unit * share).astype(np.float32)
+        small = part.astype(as_dtype(dtype))
+        exact = (small.astype(np.float64) == unit * share) & np.isfinite(unit)
+        total = wide + small.astype(np.float64)
+        exact &= total.astype(np.float32).astype(np.float64) == total
+        x = np.stack([finite[exact], small[exact]])[None, :, None, :]
+        w = np.ones((1, 2, 1, 1), as_dtype(dtype))
+        y = fastconv.conv2d(x, w, backend=backend).reshape(-1)
+        with np.errstate(over="ignore"):
+            want = total[exact].astype(np.float32).astype(as_dtype(dtype))
+        assert exact.sum() > 1000
+        assert np.array_equal(y.view(np.uint16)[y != 0], want.view(np.uint16)[want != 0])
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_sums_are_not_rounded_to_16_bits(backend: str, dtype: str) -> None:
+    """In 16 bits, adding ones stops at 2048, or at 256."""
+    for c in (1000, 4096):
+        x, w = np.ones((1, c, 2, 3), as_dtype(dtype)), np.ones((2, c, 1, 1), as_dtype(dtype))
+        assert (fastconv.conv2d(x, w, backend=backend) == as_dtype(dtype).type(c)).all()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("problem", PROBLEMS, ids=str)
+def test_plans_scratch_threads_and_layouts_change_no_bit(dtype: str, problem: Any) -> None:
+    present("native")
+    x_shape, w_shape, arguments = problem
+    x, w = draw(dtype, *x_shape), draw(dtype, *w_shape)
+    bias = draw(dtype, w_shape[0])
+    want = fastconv.conv2d(x, w, bias=bias, backend="native", threads=1, **arguments)
+    assert check(describe(x, w, bias, arguments), x, w, bias, want).ok
+    for workspace, threads in itertools.product((1 << 16, 1 << 18, 8 << 20), (1, 2, 3)):
+        with fastconv.options(workspace=workspace, threads=threads, backend="native"):
+            assert_same_bits(fastconv.conv2d(x, w, bias=bias, **arguments), want, "plain")
+            plan = fastconv.plan_conv2d(w, x.shape, bias=bias, x_dtype=x.dtype, **arguments)
+            assert_same_bits(plan(x), want, "plan")
+            assert_same_bits(plan(x[:1]), want[:1], "one image")
+            report = fastconv.explain(x, w, bias=bias, **arguments)
+            assert report.algorithm == "half_gemm"
+            assert report.scratch_bytes <= threads * workspace
+            last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+            turned = fastconv.conv2d(last, w, bias=bias, layout="NHWC", **arguments)
+            assert check(
+                describe(x, w, bias, arguments), x, w, bias, turned.transpose(0, 3, 1, 2)
+            ).ok
+    room = np.zeros([2 * n for n in want.shape], x.dtype)
+    out = room[::2, ::-2, 1::2, ::2]
+    strided = x[:, :, ::-1, ::-1].copy()[:, :, ::-1, ::-1]
+    fastconv.conv2d(strided, w, bias=bias, out=out, backend="native", **arguments)
+    assert_same_bits(np.ascontiguousarray(out), want, "strided")
+    assert np.count_nonzero(room.view(np.uint16)) <= want.size
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("problem", PROBLEMS[:5], ids=str)
+def test_nothing_beyond_the_operands_is_read(dtype: str, problem: Any) -> None:
+    present("native")
+    x_shape, w_shape, arguments = problem
+    x, w = draw(dtype, 1, *x_shape[1:]), draw(dtype, *w_shape)
+    want = fastconv.conv2d(x, w, backend="native", **arguments)
+    fences = [guard.Fence(a.nbytes // guard.PAGE + 1) for a in (x, w)]
+    for side in ("before", "after"):
+        held = [fence.hold(a, side) for fence, a in zip(fences, (x, w), strict=True)]
+        assert_same_bits(fastconv.conv2d(*held, backend="native", **arguments), want, side)
+
+
+def test_bfloat16_promotes_like_float16_does() -> None:
+    if "bfloat16" not in HALVES:
+        pytest.skip("ml_dtypes is not installed")
+    half = as_dtype("bfloat16")
+    for other, want in (
+        ("bfloat16", "bfloat16"), ("bool", "bfloat16"), ("int8", "bfloat16"),
+        ("float16", "float32"), ("int16", "float32"), ("float32", "float32"),
+        ("int32", "float64"), ("float64", "float64"),
+    ):  # fmt: skip
+        for pair in ((half, np.dtype(other) if other != "bfloat16" else half),):
+            assert promote(*pair) == (want, want, want)
+            assert promote(*pair[::-1]) == (want, want, want)
+    assert promote(half, half, np.dtype("float32")) == ("float32", "float32", "float32")
+    assert promote(np.dtype("f4"), half, half) == ("float32", "float32", "bfloat16")
+    assert promote(half, half, np.dtype("f2")) == ("float32", "float32", "float16")
+    with pytest.raises(fastconv.DTypeError, match="cutting off fractions"):
+        promote(half, half, np.dtype("int32"))
+
+
+def test_bfloat16_by_name(backend: str) -> None:
+    if "bfloat16" not in HALVES:
+        pytest.skip("ml_dtypes is not installed")
+    x, w = np.ones((2, 3, 5, 5), "f4"), np.full((4, 3, 3, 3), 1 + 2**-8, "f4")
+    y = fastconv.conv2d(x, w, dtype="bfloat16", backend=backend)
+    assert y.dtype.name == "bfloat16"
+    assert (y.astype("f4") == 27.125).all()  # of 27.1055; operands rounded first give 27
+    plan = fastconv.plan_conv2d(w.astype(y.dtype), x.shape, x_dtype="bfloat16", backend=backend)
+    assert plan(x.astype(y.dtype)).dtype == y.dtype
+
+
+FAMILY = """
+import test_half as tests
+import fastconv
+for dtype in tests.HALVES:
+    tests.test_every_value_passes_unchanged("native", dtype)
+    tests.test_ties_go_to_even("native", dtype)
+    tests.test_sums_are_not_rounded_to_16_bits("native", dtype)
+    for problem in tests.PROBLEMS:
+        tests.test_plans_scratch_threads_and_layouts_change_no_bit(dtype, problem)
+print(fastconv.show_config("dict")["native"]["isa"])
+"""
+
+
+def test_every_instruction_set() -> None:
+    present("native")
+    isas = fastconv.show_config("dict")["native"]["compiled for"].split()
+    assert backends.isa() in isas
+    for isa in isas:
+        done = processes.start(FAMILY, environment={"FASTCONV_ISA": isa})
+        if "lacks it" in done.stderr:
+            continue
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == isa
+
+
+def test_half_needs_no_ml_dtypes() -> None:
+    """bfloat16 is asked for by name where its package is missing: one clear error."""
+    source = """
+    import sys
+    sys.modules["ml_dtypes"] = None
+    import numpy as np
+    import fastconv
+    x = np.ones((1, 1, 3, 3), np.float16)
+    assert (fastconv.conv2d(x, x) == 9).all()
+    try:
+        fastconv.conv2d(x, x, dtype="bfloat16")
+    except fastconv.DTypeError as error:
+        print(error)
+    """
+    import textwrap
+
+    assert "pip install ml_dtypes" in processes.run(textwrap.dedent(source))
+    assert dispatch.availability("reference") is None
