@@ -60,37 +60,45 @@ bool copies_vectors(const Problem& problem, const View<const T>& x) {
            (problem.stride_w == 1 || pairs);
 }
 
-// Lanes [column, column + lanes) of an image row, zero outside of it.
+// Lanes of the vector at `column` of an image row that lie inside the image.
 template <class T>
-inline Vec<T> load_pixels(const T* row, Index column, Index width) {
+inline Mask<T> inside_mask(Index column, Index width) {
     constexpr Index kL = kLanes<T>;
-    if (column >= 0 && column + kL <= width) return load(row + column);
-    const int begin = int(column >= 0 ? 0 : least(kL, -column));
-    const int end = int(column >= width ? 0 : least(kL, width - column));
-    if (begin >= end) return Vec<T>{};
-    return masked_load(row + column, lane_mask<T>(begin, end));
+    const Index begin = column >= 0 ? 0 : least(kL, -column);
+    const Index end = column >= width ? 0 : least(kL, width - column);
+    return lane_mask<T>(int(least(begin, end)), int(end));
 }
 
-template <class T>
-inline void copy_vectors(T* to, const T* row, Index column, Index count, Index width) {
+// One phase of rows of one channel, in whole vectors; STEP is the stride of columns, 1 or 2. Both
+// phases of columns come from the same pair of vectors.
+template <class T, int STEP>
+void copy_plane(T* to, const T* from, Index row_pitch, Index first, Index column,
+                const PlaneLayout& layout, const Problem& problem) {
     constexpr Index kL = kLanes<T>;
-    for (Index i = 0; i < count; i += kL) {
-        store(to + i, row ? load_pixels(row, column + i, width) : Vec<T>{});
-    }
-}
-
-// Even and odd columns of a row into two planes.
-template <class T>
-inline void copy_pairs(T* even, T* odd, const T* row, Index column, Index count, Index width) {
-    constexpr Index kL = kLanes<T>;
-    for (Index i = 0; i < count; i += kL) {
-        Vec<T> first{}, second{};
-        if (row) {
-            first = load_pixels(row, column + 2 * i, width);
-            second = load_pixels(row, column + 2 * i + kL, width);
+    const PaddedRun inside = padded_run(first, problem.stride_h, layout.rows, problem.h);
+    const Index step = problem.stride_h * row_pitch;
+    const T* const start = from + (first + inside.begin * problem.stride_h) * row_pitch;
+    // The last vectors of rows first: they reach into the next row, which is written after them.
+    for (Index i = (layout.pitch - 1) / kL * kL; i >= 0; i -= kL) {
+        const Index at = column + i * STEP;
+        const Mask<T> mask = inside_mask<T>(at, problem.w);
+        const Mask<T> second_mask = inside_mask<T>(at + kL, problem.w);
+        const T* row = start + at;
+        T* out = to + i;
+        for (Index r = 0; r < layout.rows; ++r, out += layout.pitch) {
+            Vec<T> pixels{}, second{};
+            if (r >= inside.begin && r < inside.end) {
+                pixels = masked_load(row, mask);
+                if constexpr (STEP == 2) second = masked_load(row + kL, second_mask);
+                row += step;
+            }
+            if constexpr (STEP == 1) {
+                store(out, pixels);
+            } else {
+                store(out, even_lanes<T>(pixels, second));
+                store(out + layout.plane, odd_lanes<T>(pixels, second));
+            }
         }
-        store(even + i, even_lanes<T>(first, second));
-        store(odd + i, odd_lanes<T>(first, second));
     }
 }
 
@@ -98,74 +106,32 @@ template <class T>
 void copy_planes(T* to, const View<const T>& x, const ChannelBlock& block,
                  const PlaneLayout& layout, const Problem& problem) {
     const Index channels = problem.c / problem.groups;
-    const Index first = block.p0 * problem.stride_h - problem.pad_top;
     const Index column = block.q0 * problem.stride_w - problem.pad_left;
     const bool whole = copies_vectors(problem, x);
     for (Index c = 0; c < channels; ++c) {
         const T* from = x.data + c * x.stride[1];
-        for (Index tall = 0; tall < layout.tall.used;
-             ++tall, to += layout.wide.used * layout.plane) {
-            for (Index i = 0; i < layout.rows; ++i) {
-                const Index at = first + tall * problem.dilation_h + i * problem.stride_h;
-                const Index index = source_index(at, problem.h, problem.pad_mode);
-                const T* row = index < 0 ? nullptr : from + index * x.stride[2];
-                T* out = to + i * layout.pitch;
-                if (whole && problem.stride_w == 1) {
-                    copy_vectors(out, row, column, layout.pitch, problem.w);
-                } else if (whole) {
-                    copy_pairs(out, out + layout.plane, row, column, layout.pitch, problem.w);
-                } else {
-                    for (Index wide = 0; wide < layout.wide.used; ++wide, out += layout.plane) {
-                        const PaddedRun run = padded_run(column + wide * problem.dilation_w,
-                                                         problem.stride_w, layout.pitch, problem.w);
-                        copy_padded_run(out, row, x.stride[3], run, problem);
-                    }
+        for (Index tall = 0; tall < layout.tall.used; ++tall) {
+            const Index first =
+                block.p0 * problem.stride_h - problem.pad_top + tall * problem.dilation_h;
+            if (whole) {
+                const auto copy = problem.stride_w == 1 ? copy_plane<T, 1> : copy_plane<T, 2>;
+                copy(to, from, x.stride[2], first, column, layout, problem);
+                to += layout.wide.used * layout.plane;
+                continue;
+            }
+            for (Index wide = 0; wide < layout.wide.used; ++wide, to += layout.plane) {
+                const PaddedRun run = padded_run(column + wide * problem.dilation_w,
+                                                 problem.stride_w, layout.pitch, problem.w);
+                for (Index i = 0; i < layout.rows; ++i) {
+                    const Index row =
+                        source_index(first + i * problem.stride_h, problem.h, problem.pad_mode);
+                    copy_padded_run(to + i * layout.pitch,
+                                    row < 0 ? nullptr : from + row * x.stride[2], x.stride[3], run,
+                                    problem);
                 }
             }
         }
     }
-}
-
-// Cache lines that are fetched little by little while tiles are computed, some runs of memory.
-class LineStream {
-  public:
-    LineStream() = default;
-    LineStream(const void* first, Index bytes, Index runs, Index pitch_bytes)
-        : run_(static_cast<const char*>(first)), bytes_(bytes), pitch_(pitch_bytes), runs_(runs) {}
-
-    Index lines() const { return runs_ * (bytes_ / kLine + 1); }
-
-    void fetch(Index lines) {
-        for (; lines > 0 && runs_ > 0; --lines) {
-            __builtin_prefetch(run_ + at_);
-            at_ += kLine;
-            if (at_ > bytes_) {
-                at_ = 0;
-                run_ += pitch_;
-                --runs_;
-            }
-        }
-    }
-
-  private:
-    static constexpr Index kLine = 64;
-    const char* run_ = nullptr;
-    Index bytes_ = 0, pitch_ = 0, runs_ = 0, at_ = 0;
-};
-
-// The pixels of x that a block copies, if they lie side by side.
-template <class T>
-LineStream block_pixels(const View<const T>& x, const ChannelBlock& block,
-                        const PlaneLayout& layout, const Problem& problem) {
-    if (x.stride[3] != 1 || x.stride[2] < 0) return {};
-    const Index first = block.p0 * problem.stride_h - problem.pad_top;
-    const Index begin = most(Index(0), first);
-    const Index rows = layout.rows * problem.stride_h;
-    const Index end = least(problem.h, first + rows);
-    if (end <= begin) return {};
-    const Index bytes = ((end - begin - 1) * x.stride[2] + problem.w) * Index(sizeof(T));
-    return {x.data + begin * x.stride[2], bytes, problem.c / problem.groups,
-            x.stride[1] * Index(sizeof(T))};
 }
 
 }  // namespace

@@ -42,15 +42,14 @@ struct LaneVector {
     Index first_segment, segments;
 };
 
-// What a tile reads. Tap t of channel c of vector v reads at x + v.x + c * channel_pitch +
-// offsets[t]; the weights of one output channel lie in the order (c, t).
+// What a tile reads. Step d of the reduction, in the order (c, r, s), reads vector v at
+// x + v.x + offsets[d]; the weights of one output channel lie in the same order.
 template <class T>
 struct ChannelTaps {
     const T* x;
     const LaneVector* vectors;
-    Index channels, channel_pitch;
-    const Index* offsets;
-    Index taps;
+    const std::int32_t* offsets;
+    Index depth;
     const T* w;
     Index w_pitch;
     const T* bias;  // or null
@@ -82,13 +81,16 @@ template <class T, int OUTPUTS, int VECTORS>
 void channel_tile(const ChannelTaps<T>& in, const ChannelTarget<T>& out) {
     constexpr int kL = kLanes<T>;
     Vec<T> acc[OUTPUTS][VECTORS];
-    const T* w[OUTPUTS];
     const T* x[VECTORS];
+    // Weights are reached from every fourth row: addresses of all rows would not fit the registers.
+    const T* w[(OUTPUTS + 3) / 4];
+    const Index w_pitch = in.w_pitch;
+#pragma GCC unroll 2
+    for (int k = 0; k < OUTPUTS; k += 4) w[k / 4] = in.w + k * w_pitch;
 #pragma GCC unroll 6
     for (int j = 0; j < VECTORS; ++j) x[j] = in.x + in.vectors[j].x;
 #pragma GCC unroll 8
     for (int k = 0; k < OUTPUTS; ++k) {
-        w[k] = in.w + k * in.w_pitch;
         const Vec<T> first = in.bias ? splat(in.bias[k]) : Vec<T>{};
 #pragma GCC unroll 6
         for (int j = 0; j < VECTORS; ++j) acc[k][j] = first;
@@ -101,24 +103,19 @@ void channel_tile(const ChannelTaps<T>& in, const ChannelTarget<T>& out) {
             for (int k = 0; k < OUTPUTS; ++k) __builtin_prefetch(to + k * out.pitch, 1);
         }
     }
-    Index depth = 0;
-    for (Index c = 0; c < in.channels; ++c) {
-        const Index* offset = in.offsets;
-        const Index* const end = in.offsets + in.taps;
-        const Index channel = c * in.channel_pitch;
-        do {
-            const Index from = channel + *offset;
-            Vec<T> pixels[VECTORS];
+    for (Index d = 0; d < in.depth; ++d) {
+        const Index from = in.offsets[d];
+        Vec<T> pixels[VECTORS];
 #pragma GCC unroll 6
-            for (int j = 0; j < VECTORS; ++j) pixels[j] = load(x[j] + from);
+        for (int j = 0; j < VECTORS; ++j) pixels[j] = load(x[j] + from);
 #pragma GCC unroll 8
-            for (int k = 0; k < OUTPUTS; ++k) {
-                const Vec<T> weight = splat(w[k][depth]);
+        for (int k = 0; k < OUTPUTS; ++k) {
+            const Vec<T> weight = splat(w[k / 4][k % 4 * w_pitch]);
 #pragma GCC unroll 6
-                for (int j = 0; j < VECTORS; ++j) acc[k][j] += weight * pixels[j];
-            }
-            ++depth;
-        } while (++offset != end);
+            for (int j = 0; j < VECTORS; ++j) acc[k][j] += weight * pixels[j];
+        }
+#pragma GCC unroll 2
+        for (int k = 0; k < OUTPUTS; k += 4) ++w[k / 4];
     }
 #pragma GCC unroll 6
     for (int j = 0; j < VECTORS; ++j) {

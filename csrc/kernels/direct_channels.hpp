@@ -35,10 +35,11 @@ LaneCount count_lanes(Index rows, Index cols, Index pitch) {
     return {better, better ? across : apart};
 }
 
-// Parts of a task's scratch in elements: the lists of vectors and of their segments; the copy of x;
-// the weights of one set of output channels, where w cannot be read in place.
+// Parts of a task's scratch in elements: the lists of vectors, of their segments and of
+// the steps of the reduction; the copy of x; the weights of one set of output channels, where w
+// cannot be read in place.
 struct ChannelScratch {
-    Index vectors, segments, planes, weights;
+    Index vectors, segments, offsets, planes, weights;
 };
 
 template <class T>
@@ -46,15 +47,17 @@ ChannelScratch channel_scratch(const Problem& problem, Index rows, Index cols, I
     const PlaneLayout layout = plane_layout<T>(problem, rows, cols);
     const Index channels = problem.c / problem.groups;
     const Index vectors = count_lanes<T>(rows, cols, layout.pitch).vectors;
+    const Index depth = channels * problem.r * problem.s;
     return {vectors * Index(sizeof(LaneVector) / sizeof(T)),
-            (vectors + rows) * Index(sizeof(LaneSegment) / sizeof(T)), channels * layout.channel,
-            outputs * channels * problem.r * problem.s};
+            (vectors + rows) * Index(sizeof(LaneSegment) / sizeof(T)),
+            ceil_div(depth * Index(sizeof(std::int32_t)), Index(sizeof(T))),
+            channels * layout.channel, outputs * depth};
 }
 
 template <class T>
 Index channels_scratch(const Problem& problem, Index rows, Index cols, Index outputs) {
     const ChannelScratch parts = channel_scratch<T>(problem, rows, cols, outputs);
-    return parts.vectors + parts.segments + parts.planes + parts.weights;
+    return parts.vectors + parts.segments + parts.offsets + parts.planes + parts.weights;
 }
 
 // Fills the lists for a block of this size, given the distances of rows and pixels of y.
@@ -113,9 +116,9 @@ void find_channel_weights(ChannelTaps<T>& taps, T* room, const ChannelGroup<T>& 
         return;
     }
     taps.w = room;
-    taps.w_pitch = taps.channels * taps.taps;
+    taps.w_pitch = taps.depth;
     for (Index k = k0; k < k0 + outputs; ++k) {
-        for (Index c = 0; c < taps.channels; ++c) {
+        for (Index c = 0; c < problem.c / problem.groups; ++c) {
             for (Index r = 0; r < problem.r; ++r, room += problem.s) {
                 copy_strided(room, w.data + k * w.stride[0] + c * w.stride[1] + r * w.stride[2],
                              w.stride[3], problem.s);
@@ -152,15 +155,17 @@ void buffered_tile(ChannelFunction<T> function, const ChannelTaps<T>& taps,
     }
 }
 
-// Offsets of the taps from a pixel, in the copy of x.
-template <class T>
-void list_taps(Index* offsets, const PlaneLayout& layout, const Problem& problem) {
+// Where the steps of the reduction are, from a pixel in the copy of x.
+inline void list_steps(std::int32_t* offsets, const PlaneLayout& layout, const Problem& problem) {
     const Phases &tall = layout.tall, &wide = layout.wide;
-    for (Index r = 0; r < problem.r; ++r) {
-        for (Index s = 0; s < problem.s; ++s, ++offsets) {
-            const Index plane = r % tall.period * wide.used + s % wide.period;
-            *offsets = plane * layout.plane + r / tall.period * tall.step * layout.pitch +
-                       s / wide.period * wide.step;
+    for (Index c = 0; c < problem.c / problem.groups; ++c) {
+        for (Index r = 0; r < problem.r; ++r) {
+            for (Index s = 0; s < problem.s; ++s, ++offsets) {
+                const Index plane = r % tall.period * wide.used + s % wide.period;
+                *offsets = std::int32_t(c * layout.channel + plane * layout.plane +
+                                        r / tall.period * tall.step * layout.pitch +
+                                        s / wide.period * wide.step);
+            }
         }
     }
 }
@@ -171,9 +176,10 @@ struct BlockPlan {
     PlaneLayout layout;
     LaneVector* vectors;
     LaneSegment* segments;
+    std::int32_t* offsets;
+    Index depth;
     T *planes, *weights;
     LaneCount count;
-    Index offsets[kMaxChannelTaps];
 };
 
 template <class T>
@@ -183,35 +189,26 @@ void plan_block(BlockPlan<T>& plan, const ChannelGroup<T>& group, Index rows, In
     plan.layout = plane_layout<T>(group.problem, rows, cols);
     plan.vectors = reinterpret_cast<LaneVector*>(scratch);
     plan.segments = reinterpret_cast<LaneSegment*>(scratch += parts.vectors);
-    plan.planes = scratch += parts.segments;
+    plan.offsets = reinterpret_cast<std::int32_t*>(scratch += parts.segments);
+    plan.planes = scratch += parts.offsets;
     plan.weights = scratch + parts.planes;
     plan.count = list_vectors<T>(plan.vectors, plan.segments, rows, cols, plan.layout.pitch,
                                  group.y.stride[2], group.y.stride[3]);
-    list_taps<T>(plan.offsets, plan.layout, group.problem);
+    plan.depth = group.problem.c / group.problem.groups * group.problem.r * group.problem.s;
+    list_steps(plan.offsets, plan.layout, group.problem);
 }
 
-// Computes a block; `next` is what the next one will read.
 template <class T>
 void channel_block(const ChannelGroup<T>& group, const ChannelBlock& block,
-                   const BlockPlan<T>& plan, LineStream next) {
+                   const BlockPlan<T>& plan) {
     static constexpr ChannelTable<T> functions;
     const Problem& problem = group.problem;
     copy_planes(plan.planes, group.x, block, plan.layout, problem);
-    ChannelTaps<T> taps{plan.planes,
-                        nullptr,
-                        problem.c / problem.groups,
-                        plan.layout.channel,
-                        plan.offsets,
-                        problem.r * problem.s,
-                        nullptr,
-                        0,
-                        nullptr};
+    ChannelTaps<T> taps{plan.planes, nullptr, plan.offsets, plan.depth, nullptr, 0, nullptr};
     const Index all = problem.k / problem.groups, sets = ceil_div(all, group.outputs);
     const View<T>& y = group.y;
     const bool buffered = y.stride[3] != 1 || problem.activation != Activation::kNone;
     const Index vectors = plan.count.vectors;
-    const Index most_tiles = sets * ceil_div(vectors, Index(channel_vectors(int(group.outputs))));
-    const Index next_lines = ceil_div(next.lines(), most_tiles);
     for (Index set = 0; set < sets; ++set) {
         const Index k0 = set * all / sets, outputs = (set + 1) * all / sets - k0;
         find_channel_weights(taps, plan.weights, group, k0, outputs);
@@ -220,14 +217,7 @@ void channel_block(const ChannelGroup<T>& group, const ChannelBlock& block,
             y.data + k0 * y.stride[1] + block.p0 * y.stride[2] + block.q0 * y.stride[3],
             y.stride[1], plan.segments};
         const Index tiles = ceil_div(vectors, Index(channel_vectors(int(outputs))));
-        // the weights of the next set, or of the next group
-        const Index bytes = taps.channels * taps.taps * Index(sizeof(T));
-        LineStream weights(taps.w + outputs * taps.w_pitch, bytes, outputs,
-                           taps.w_pitch * Index(sizeof(T)));
-        const Index weight_lines = ceil_div(weights.lines(), tiles);
         for (Index i = 0; i < tiles; ++i) {
-            next.fetch(next_lines);
-            weights.fetch(weight_lines);
             const Index begin = i * vectors / tiles, end = (i + 1) * vectors / tiles;
             taps.vectors = plan.vectors + begin;
             const ChannelFunction<T> function = functions.by_shape[outputs - 1][end - begin - 1];
@@ -268,7 +258,7 @@ void channels_task(const ChannelsJob<T>& job, Index index, T* scratch) {
     group.w.data += group_index * outputs * group.w.stride[0];
     group.y.data += image * group.y.stride[0] + group_index * outputs * group.y.stride[1];
 
-    BlockPlan<T> plan;
+    BlockPlan<T> plan{};
     Index rows = 0, cols = 0;  // that the plan is for
     const Index blocks = blocking.row_blocks * blocking.col_blocks;
     const Index last = (share + 1) * blocks / blocking.group_tasks;
@@ -279,11 +269,7 @@ void channels_task(const ChannelsJob<T>& job, Index index, T* scratch) {
             cols = block.cols;
             plan_block(plan, group, rows, cols, scratch);
         }
-        // after the last block another group's first is most likely
-        View<const T> x = group.x;
-        if (i + 1 == blocks) x.data += channels * x.stride[1];
-        const ChannelBlock next = find_block(problem, blocking, (i + 1) % blocks);
-        channel_block(group, block, plan, block_pixels(x, next, plan.layout, problem));
+        channel_block(group, block, plan);
     }
 }
 
