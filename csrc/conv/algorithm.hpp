@@ -42,6 +42,8 @@ const Algorithm<T>& im2col_gemm();
 template <class T>
 const Algorithm<T>& depthwise();
 template <class T>
+const Algorithm<T>& winograd(int shape);  // of kWinogradTiles
+template <class T>
 const Algorithm<T>& integer_gemm();
 template <class T>
 const Algorithm<T>& half_gemm();

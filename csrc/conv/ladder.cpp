@@ -6,9 +6,9 @@ namespace fastconv {
 template <class T>
 const Algorithm<T>& choose(const Problem& problem, bool fast) {
     static const Algorithm<T>* const ladder[] = {
-        &depthwise<T>(),
-        &direct_filter<T>(),
-        &direct_channels<T>(),
+        &winograd<T>(0),   &winograd<T>(1),     &winograd<T>(2),
+        &winograd<T>(3),   &winograd<T>(4),  // where precision="fast" permits it
+        &depthwise<T>(),   &direct_filter<T>(), &direct_channels<T>(),
         &im2col_gemm<T>(),  // takes every problem
     };
     for (const Algorithm<T>* algorithm : ladder) {

@@ -8,6 +8,7 @@
 #include "kernels/im2col_gemm.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/peak.hpp"
+#include "kernels/winograd.hpp"
 
 #define FASTCONV_TEXT_(x) #x
 #define FASTCONV_TEXT(x) FASTCONV_TEXT_(x)
@@ -37,6 +38,10 @@ constexpr Kernels<T> kernels() {
     table.channel_outputs = kChannelOutputs;
     table.channels_scratch = channels_scratch<T>;
     table.channels_task = channels_task<T>;
+    table.winograd_row_tile = kRows;
+    table.winograd_scratch = winograd_scratch<T>;
+    table.winograd_task = winograd_task<T>;
+    table.winograd_pack = winograd_pack_task<T>;
     table.peak_loop = peak_loop<T>;
     return table;
 }

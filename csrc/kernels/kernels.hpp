@@ -101,6 +101,35 @@ struct ChannelsJob {
     ChannelsBlocking blocking;
 };
 
+// Tile shapes of the Winograd algorithm: F(outputs, taps), each in two dimensions.
+struct WinogradTile {
+    int outputs, taps;
+};
+constexpr WinogradTile kWinogradTiles[] = {{2, 3}, {4, 3}, {6, 3}, {2, 5}, {4, 5}};
+constexpr int kWinogradShapes = 5;
+
+// How one convolution is cut into tasks; see conv/winograd.cpp for the reasons.
+struct WinogradBlocking {
+    int shape;                        // which of kWinogradTiles
+    Index tiles_h, tiles_w, tiles;    // of one image in each direction; of all images together
+    Index tile_block, tile_blocks;    // tiles a task
+    Index panel_block, panel_blocks;  // panels of output channels a task
+    Index depth_chunk;                // channels that are transformed at a time
+    Index weight_depth;               // the same of weights within tasks; 0: transformed before
+    Index run;                        // neighbouring tiles that are transformed at a time
+};
+
+template <class T>
+struct WinogradJob {
+    Problem problem;
+    Operands<T> arrays;
+    WinogradBlocking blocking;
+    // Transformed weights of groups and panels from these on, [group][panel][position][c][cols].
+    const T* weights;
+    Index group_begin;
+    Index panel_begin, panel_end;
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
@@ -126,6 +155,13 @@ struct Kernels {
     Index channel_outputs;  // most channels of a tile
     Index (*channels_scratch)(const Problem& problem, Index rows, Index cols, Index outputs);
     void (*channels_task)(const ChannelsJob<T>& job, Index task, T* scratch);
+    Index winograd_row_tile;  // tiles of one register tile
+    Index (*winograd_scratch)(const WinogradBlocking& blocking);
+    // Before a thread's first task the first Index of its scratch is -1.
+    void (*winograd_task)(const WinogradJob<T>& job, Index task, T* scratch);
+    // Transforms channels [c0, c0 + depth) of one panel of output channels; `w` is one group's.
+    void (*winograd_pack)(const Problem& problem, int shape, const View<const T>& w, Index panel,
+                          Index c0, Index depth, T* u, Index u_pitch);
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };
