@@ -24,6 +24,8 @@ constexpr double kTaskWork = 4096, kThreadWork = 8192;
 constexpr double kTasksPerThread = 8;
 // What reading or writing one vector costs beside a multiply-add.
 constexpr double kVectorBytesWork = 3;
+// x and y together are fetched ahead where they are larger than so many second-level caches.
+constexpr double kCachedShare = 4;
 constexpr int kThreadsPerProcessor = 4;
 
 Index ceil_div(Index a, Index b) {
@@ -67,6 +69,10 @@ DepthwiseCut make_cut(const Problem& problem, bool channel_lanes, int& threads) 
     cut.row_blocks = std::clamp<Index>(Index(wanted) / blocks, 1, tiles);
     cut.row_block = ceil_div(tiles, cut.row_blocks) * kTileRows;
     cut.row_blocks = ceil_div(problem.p, cut.row_block);
+    const Index image_elements =
+        problem.c * problem.h * problem.w + problem.k * problem.p * problem.q;
+    cut.fetches = double(problem.n) * double(image_elements) * sizeof(T) >
+                  kCachedShare * double(second_level_cache_bytes());
     cut.units = blocks * cut.row_blocks;
     cut.task_units = std::max<Index>(1, Index(double(cut.units) / wanted));
     cut.tasks = ceil_div(cut.units, cut.task_units);

@@ -503,6 +503,7 @@ struct PlaneTask {
             strip.span = row_span(problem, count);
             strip.y = in_place ? to + p * strip.y_pitch : buffer;
             if (geometry.direct) {
+                if (job.cut.fetches && in_place) fetch_ahead(p, count, p1);
                 place_rows(problem, from + geometry.column, x.stride[2], p * problem.stride_h,
                            x.stride[1], zeros, strip, steps);
                 run_strip<T, Lanes::kMaskedPixels>(strip, geometry.strip_cut, shape, tile);
@@ -513,6 +514,19 @@ struct PlaneTask {
             }
             finish(count, to + p * y.stride[2]);
             p += count;
+        }
+    }
+
+    // What follows a tile: the next one of the same planes, or the first one of the next planes.
+    void fetch_ahead(Index p, Index count, Index p1) {
+        const Index step = job.problem.stride_h;
+        const View<const T>& x = job.arrays.x;
+        if (p + count < p1 || strip.planes == 1) {
+            strip.x_ahead = count * step * x.stride[2];
+            strip.y_ahead = count * strip.y_pitch;
+        } else {
+            strip.x_ahead = strip.planes * x.stride[1] - p * step * x.stride[2];
+            strip.y_ahead = strip.planes * strip.y_step - p * strip.y_pitch;
         }
     }
 

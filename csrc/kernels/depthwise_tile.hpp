@@ -81,6 +81,8 @@ struct Strip {
     T* y;
     Index y_pitch;  // from row to row
     Index lanes;
+    // From here to where the next strip reads rows in place, and writes; zero: nothing is fetched.
+    Index x_ahead, y_ahead;
     // From plane to plane: the rows of `columns`, of which there are `span`, and the other
     // operands.
     const T** rows;
@@ -136,6 +138,8 @@ __attribute__((always_inline)) inline void add_column(typename V::Type (&acc)[RO
     }
 }
 
+constexpr unsigned kLine = 64;  // bytes of a cache line
+
 // Loops over whole blocks become vectors of addresses.
 constexpr int kRowBlock = 8;
 
@@ -144,6 +148,18 @@ inline void move_rows(const Strip<T>& strip, Index planes) {
     for (Index i = 0; i < strip.span; i += kRowBlock) {
         for (int j = 0; j < kRowBlock; ++j) strip.rows[i + j] += strip.row_steps[i + j] * planes;
     }
+}
+
+// Fetches what the next strip reads and writes, while this one is computed.
+template <int COUNT, class T>
+inline void fetch_x(const T* const* rows, Index offset) {
+#pragma GCC unroll 16
+    for (int i = 0; i < COUNT; ++i) __builtin_prefetch(rows[i] + offset);
+}
+template <int ROWS, class T>
+inline void fetch_y(T* y, Index pitch) {
+#pragma GCC unroll 8
+    for (int row = 0; row < ROWS; ++row, y += pitch) __builtin_prefetch(y, 1);
 }
 
 // Lanes [first, strip.lanes), vector by vector. The last vector is moved back to end with the
@@ -170,6 +186,12 @@ void strip_tile(const Strip<typename V::Element>& strip, Index first) {
             const Type start = LANES == Lanes::kChannels ? V::load(bias + lane) : V::splat(*bias);
 #pragma GCC unroll 8
             for (int row = 0; row < ROWS; ++row) acc[row] = start;
+            if (LANES == Lanes::kMaskedPixels && strip.x_ahead != 0 &&
+                lane * sizeof(T) % kLine < V::kLanes * sizeof(T)) {
+                constexpr int kNew = ROWS * STRIDE, kOld = R > STRIDE ? R - STRIDE : 0;
+                fetch_x<kNew>(strip.rows + kOld, columns->offset + lane + strip.x_ahead);
+                fetch_y<ROWS>(y + lane + strip.y_ahead, strip.y_pitch);
+            }
             const T* weights = plane_weights;
             const auto add = [&](const T* const* rows,
                                  Index offset) __attribute__((always_inline)) {

@@ -49,6 +49,7 @@ struct DepthwiseCut {
     Index channel_block, channel_blocks;   // where lanes are channels; a whole number of vectors
     Index slots, slot_pitch, phase_pitch;  // padded input rows held in scratch
     Index planes;                          // channels computed together, where lanes are pixels
+    bool fetches;                          // x and y outgrow the caches
     Index units, task_units, tasks;
 };
 
