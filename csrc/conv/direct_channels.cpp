@@ -46,6 +46,9 @@ bool takes(const Problem& problem, bool) {
         return false;
     }
     const Kernels<T>& kernels = kernels_for<T>();
+    // where the outputs of a pixel are consecutive and fill a vector, the matrix product has them
+    // as lanes, and this algorithm would scatter them
+    if (problem.channels_last && outputs >= kernels.lanes) return false;
     const Index least = kernels.channels_scratch(problem, 1, kernels.lanes, 1);
     return least * Index(sizeof(T)) + kLine <= kLeastBytes;
 }
