@@ -331,10 +331,54 @@ void pack_kernel_steps(T* panel, const T* kernels, Index pitch, Index rows, cons
     }
 }
 
+// Whether all channels of all taps of one kernel row are consecutive, zeros of the border included.
+template <class T>
+inline bool consecutive_taps(const Slice<T>& slice) {
+    const Problem& problem = slice.problem;
+    return slice.x.stride[1] == 1 && slice.x.stride[3] == slice.channels &&
+           problem.dilation_w == 1 && problem.pad_mode == PadMode::kConstant;
+}
+
+// Pixels as rows of kRowPitch, (r, s, c), where the taps of a kernel row are consecutive: each a
+// run per kernel row.
+template <class T>
+void pack_pixel_rows_by_kernel_row(T* panel, const Slice<T>& slice, Index first, Index rows,
+                                   Index depth0, Index depth) {
+    const Problem& problem = slice.problem;
+    const View<const T>& x = slice.x;
+    const Index steps = problem.s * slice.channels, width = problem.w * slice.channels;
+    for (Index d = 0; d < depth;) {
+        const Index r = (depth0 + d) / steps, step = (depth0 + d) % steps;
+        const Index run = least(depth - d, steps - step);
+        Index p = first / problem.q, q = first % problem.q;
+        for (Index i = 0; i < rows; ++i) {
+            const Index row = p * problem.stride_h - problem.pad_top + r * problem.dilation_h;
+            const Index from = (q * problem.stride_w - problem.pad_left) * slice.channels + step;
+            T* to = panel + i * kRowPitch<T> + d;
+            const bool outside = row < 0 || row >= problem.h;
+            const Inside inside = outside ? Inside{0, 0} : inside_lanes(from, 1, run, width);
+            fill_zero(to, inside.begin);
+            if (inside.end > inside.begin) {
+                copy_run(to + inside.begin, x.data + row * x.stride[2] + from + inside.begin,
+                         inside.end - inside.begin);
+            }
+            fill_zero(to + inside.end, run - inside.end);
+            if (++q == problem.q) {
+                q = 0;
+                ++p;
+            }
+        }
+        d += run;
+    }
+}
+
 // Pixels as rows of kRowPitch, (r, s, c): each a run of channels per kernel tap.
 template <class T>
 void pack_pixel_rows(T* panel, const Slice<T>& slice, Index first, Index rows, Index depth0,
                      Index depth) {
+    if (consecutive_taps(slice)) {
+        return pack_pixel_rows_by_kernel_row(panel, slice, first, rows, depth0, depth);
+    }
     const Problem& problem = slice.problem;
     const View<const T>& x = slice.x;
     for (Index d = 0; d < depth;) {
