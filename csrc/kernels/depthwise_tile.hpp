@@ -138,7 +138,7 @@ __attribute__((always_inline)) inline void add_column(typename V::Type (&acc)[RO
     }
 }
 
-constexpr unsigned kLine = 64;  // bytes of a cache line
+constexpr unsigned kCacheLine = 64;  // bytes of a cache line
 
 // Loops over whole blocks become vectors of addresses.
 constexpr int kRowBlock = 8;
@@ -187,7 +187,7 @@ void strip_tile(const Strip<typename V::Element>& strip, Index first) {
 #pragma GCC unroll 8
             for (int row = 0; row < ROWS; ++row) acc[row] = start;
             if (LANES == Lanes::kMaskedPixels && strip.x_ahead != 0 &&
-                lane * sizeof(T) % kLine < V::kLanes * sizeof(T)) {
+                lane * sizeof(T) % kCacheLine < V::kLanes * sizeof(T)) {
                 constexpr int kNew = ROWS * STRIDE, kOld = R > STRIDE ? R - STRIDE : 0;
                 fetch_x<kNew>(strip.rows + kOld, columns->offset + lane + strip.x_ahead);
                 fetch_y<ROWS>(y + lane + strip.y_ahead, strip.y_pitch);
