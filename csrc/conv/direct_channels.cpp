@@ -19,7 +19,7 @@ constexpr double kTaskMacs = 1 << 18;
 constexpr Index kTasksPerThread = 8;
 // A block's scratch should stay in the first-level cache, or nearly; a single row of y may take as
 // much as the second level holds.
-constexpr Index kBlockBytes = 32 << 10, kRowBytes = 256 << 10;
+constexpr Index kBlockBytes = 48 << 10, kRowBytes = 256 << 10;
 constexpr Index kLine = 64;
 constexpr Index kLeastBytes = 1 << 16;  // of scratch, which every thread is granted
 
