@@ -50,8 +50,9 @@ KNOWN = {
 #: Instruction sets that FASTCONV_ISA may name, and what the processor must have for each.
 ISAS = {
     "baseline": frozenset[str](),
-    "avx2": frozenset({"avx2", "fma"}),
+    "avx2": frozenset({"avx2", "fma", "f16c"}),
     "avx512": frozenset({"avx512f", "avx512vl", "avx512dq", "avx512bw", "fma"}),
+    "avx512vnni": frozenset({"avx512f", "avx512vl", "avx512dq", "avx512bw", "fma", "avx512_vnni"}),
     "neon": frozenset({"asimd"}),
 }
 
