@@ -31,6 +31,9 @@ from .problem import ConvProblem
 Array = np.ndarray[Any, Any]
 
 WIDE = np.dtype(np.longdouble)
+
+#: From the problem, x and w to the largest error of each output element.
+Bound = Callable[[ConvProblem, Array, Array], Array]
 EXACT_ACTIVATIONS = (None, "relu", "relu6")
 
 
@@ -139,16 +142,22 @@ def _separable_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
     return bound
 
 
-def _fft_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
-    """``4 * log2(pixels) * u * sum over c of ||x_c|| * ||w_c||``, x padded; and underflows."""
+def _padded(problem: ConvProblem, x: Array) -> Array:
+    """Return the image with its border, (N, C, rows, columns)."""
     rows, columns = (
         source_index(np.arange(-first, size + last), size, problem.pad_mode)
         for size, (first, last) in zip((problem.h, problem.w), problem.pad, strict=True)
     )
-    padded = x[:, :, rows][:, :, :, columns]
+    padded: Array = x[:, :, rows][:, :, :, columns]
     padded[:, :, rows < 0] = 0
     padded[:, :, :, columns < 0] = 0
-    pixels, u = rows.size * columns.size, unit_roundoff(problem.accumulator)
+    return padded
+
+
+def _fft_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
+    """``4 * log2(pixels) * u * sum over c of ||x_c|| * ||w_c||``, x padded; and underflows."""
+    padded = _padded(problem, x)
+    pixels, u = padded[0, 0].size, unit_roundoff(problem.accumulator)
     image = np.sqrt((padded * padded).sum(axis=(2, 3)))  # (N, C)
     kernel = np.sqrt((w * w).sum(axis=(2, 3)))  # (K, C/groups)
     groups = problem.groups
@@ -165,11 +174,50 @@ def _fft_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
     return full
 
 
+def _winograd_bound(outputs: int, taps: int, factor: float, gain: float) -> Bound:
+    """``factor * u * T``, T the sum over c of the tile's largest |x_c| times the sum of |w_c|.
+
+    A tile is the square of outputs + taps - 1 pixels of the padded image from which outputs by
+    outputs elements are computed together. Underflow adds ``gain * eta`` times the same sums with 1
+    in place of either operand; gain is the largest sum of |A||B| over the products of a tile,
+    squared for two dimensions, A and B the matrices of the outputs' and the input's transform.
+    """
+
+    def bound(problem: ConvProblem, x: Array, w: Array) -> Array:
+        n, groups = problem.n, problem.groups
+        tiles = -(-problem.p // outputs), -(-problem.q // outputs)
+        needed = [count * outputs + taps - 1 for count in tiles]
+        padded = np.abs(_padded(problem, x))[:, :, : problem.p + taps - 1, : problem.q + taps - 1]
+        missing = [size - have for size, have in zip(needed, padded.shape[2:], strict=True)]
+        padded = np.pad(padded, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])))
+        size = outputs + taps - 1
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(2, 3))
+        largest = windows[:, :, ::outputs, ::outputs].max(axis=(4, 5))  # (N, C, tiles, tiles)
+        weights = np.abs(w).sum(axis=(2, 3))  # (K, C/groups)
+        largest = largest.reshape(n, groups, -1, *tiles)
+        weights = weights.reshape(groups, -1, weights.shape[1])
+        u = unit_roundoff(problem.accumulator)
+        eta = float_limits(problem.accumulator).smallest_subnormal
+        rounded = np.einsum("ngcyx,gkc->ngkyx", largest, weights)
+        lost = largest.sum(axis=2)[:, :, None] + weights.sum(axis=2)[None, :, :, None, None]
+        lost = lost + weights.shape[2]
+        scale = (factor * u * rounded + gain * eta * lost).reshape(n, problem.k, *tiles)
+        full: Array = scale.repeat(outputs, axis=2).repeat(outputs, axis=3)
+        return full[:, :, : problem.p, : problem.q]
+
+    return bound
+
+
 #: Bounds of ``precision="fast"`` by the algorithm's name, from logical x and w in longdouble;
 #: bias and activation are added to them.
-FAST: dict[str, Callable[[ConvProblem, Array, Array], Array]] = {
+FAST: dict[str, Bound] = {
     "separable": _separable_bound,
     "fft": _fft_bound,
+    "winograd_f2x3": _winograd_bound(2, 3, 16, 36),
+    "winograd_f4x3": _winograd_bound(4, 3, 32, 463),
+    "winograd_f6x3": _winograd_bound(6, 3, 192, 73542),
+    "winograd_f2x5": _winograd_bound(2, 5, 32, 400),
+    "winograd_f4x5": _winograd_bound(4, 5, 192, 13045),
 }
 
 
