@@ -21,7 +21,7 @@ from fastconv.cli.findings import NOTE, PROBLEM
 from fastconv.cli.machine import Compiler, Machine, Quota
 from fastconv.options import environment
 
-AVX2 = frozenset({"avx2", "fma"})
+AVX2 = frozenset({"avx2", "fma", "f16c"})
 HEALTHY = Machine(
     environment={},
     affinity=8,
@@ -431,7 +431,7 @@ def test_doctor_json(monkeypatch, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["healthy"] is True
     assert report["findings"] == []
-    assert report["machine"]["flags"] == ["avx2", "fma"]
+    assert report["machine"]["flags"] == ["avx2", "f16c", "fma"]
 
 
 def test_doctor_of_this_process(monkeypatch, capsys):

@@ -10,7 +10,8 @@ Index ceil_div(Index a, Index b) {
 }
 
 // Costs in cycles of one multiply-add on a vector, calibrated by forcing each way on the layers of
-// `python -m benchmarks.peers --network vgg16,resnet50`; they only have to rank the ways of cutting.
+// `python -m benchmarks.peers --network vgg16,resnet50`; they only have to rank the ways of
+// cutting.
 constexpr double kPackVector = 6.5;      // gathering one vector of pixels
 constexpr double kPackKernelLane = 0.5;  // one weight into a panel of columns, from dense rows
 constexpr double kScatterLane = 1.6;     // the same from strided weights

@@ -3,9 +3,9 @@
 // the products back, all within its scratch. Only precision="fast" permits it: rounding errors are
 // larger than those of a sum, and one large pixel disturbs its whole tile (docs/accuracy.md).
 #include <algorithm>
-#include <thread>
 
 #include "conv/algorithm.hpp"
+#include "conv/tasks.hpp"
 #include "cpu.hpp"
 #include "workspace.hpp"
 
@@ -105,17 +105,8 @@ int best_shape(const Problem& problem) {
 // ---------------------------------------------------------------------------------
 
 constexpr double kThreadMacs = 1 << 16;
-constexpr int kThreadsPerProcessor = 4;
 // Outputs of one row that are transformed at a time: long rows of memory are read faster.
 constexpr Index kMostPixels = 128;
-
-int useful_threads(const Problem& problem, int threads) {
-    const double macs = double(problem.n) * double(problem.k) * double(problem.p) *
-                        double(problem.q) * double(problem.c / problem.groups);
-    const int processors = std::max(2, int(std::thread::hardware_concurrency()));
-    threads = std::min(threads, kThreadsPerProcessor * processors);
-    return int(std::max(1.0, std::min(double(threads), macs / kThreadMacs)));
-}
 
 // Where a task finds its weights.
 enum class Weights {
@@ -239,7 +230,7 @@ template <class T>
 Layout<T> make_layout(const Problem& problem, int shape, const Resources& resources, bool packed) {
     const Index line = 64 / Index(sizeof(T));
     Layout<T> layout{};
-    layout.threads = useful_threads(problem, resources.threads);
+    layout.threads = useful_threads(problem, resources.threads, kThreadMacs);
     const Index panels = panel_count<T>(problem);
     Index room = resources.thread_bytes, round = panels, groups = problem.groups;
     Weights weights = Weights::kPacked;
