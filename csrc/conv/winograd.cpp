@@ -104,7 +104,7 @@ int best_shape(const Problem& problem) {
 // -- how it is cut
 // ---------------------------------------------------------------------------------
 
-constexpr double kThreadMacs = 1 << 16;
+constexpr double kThreadMacs = 1 << 19;
 // Outputs of one row that are transformed at a time: long rows of memory are read faster.
 constexpr Index kMostPixels = 128;
 
