@@ -28,16 +28,16 @@ inline Index row_span(const Problem& problem, Index rows) {
 
 template <class T>
 inline Index whole_lines(Index elements) {
-    constexpr Index kLine = 64 / Index(sizeof(T));
-    return ceil_div(elements, kLine) * kLine;
+    constexpr Index kElements = 64 / Index(sizeof(T));
+    return ceil_div(elements, kElements) * kElements;
 }
 
 // Pitch between the vectors of weights of one tap: an odd number of lines, so that the taps of one
 // lane lie in different sets of the cache.
 template <class T>
 inline Index weight_pitch(Index channels) {
-    constexpr Index kLine = 64 / Index(sizeof(T));
-    return (ceil_div(channels, kLine) | 1) * kLine;
+    constexpr Index kElements = 64 / Index(sizeof(T));
+    return (ceil_div(channels, kElements) | 1) * kElements;
 }
 
 // Channels of block `index`: all blocks have a vector at least, the last one what is left over.
@@ -46,6 +46,17 @@ inline Index block_begin(const Problem& problem, const DepthwiseCut& cut, Index 
     const Index vectors = problem.k / kLanes<T>;
     return index == cut.channel_blocks ? problem.k
                                        : index * vectors / cut.channel_blocks * kLanes<T>;
+}
+
+// Whether the even and the odd columns of a copied row together fill one vector.
+template <class T>
+inline bool phases_share_vector(const Problem& problem, Index cols) {
+    const Index reach = (problem.s - 1) * problem.dilation_w;
+    return problem.stride_w == 2 && 2 * (cols + reach / 2) <= kLanes<T>;
+}
+
+inline Index group_planes(Index plane_bytes) {
+    return most(1, least(kMostPlanes, kGroupBytes / plane_bytes));
 }
 
 // Widths that depend on the vector and on the sizes of the caches.
@@ -76,8 +87,11 @@ void depthwise_geometry(const Problem& problem, DepthwiseCut& cut) {
     cut.col_blocks = ceil_div(problem.q, cut.col_block);
     cut.phase_pitch = phase_pitch(least(cut.col_block, problem.q));
     cut.slot_pitch = phases * cut.phase_pitch;
-    const Index plane_bytes = cut.slots * most(cut.slot_pitch, problem.w) * kBytes;
-    cut.planes = most(1, least(kMostPlanes, kGroupBytes / plane_bytes));
+    if (phases_share_vector<T>(problem, problem.q)) {
+        cut.phase_pitch = kL / 2;
+        cut.slot_pitch = 2 * kL;
+    }
+    cut.planes = group_planes(cut.slots * cut.slot_pitch * kBytes);
 }
 
 template <class T>
@@ -230,9 +244,11 @@ struct PlaneGeometry {
     const DepthwiseCut& cut;
     Index q0, lanes;
     Index column;  // of x, for the first lane and tap
+    Index planes;  // computed together
     bool direct;   // x is read in place
+    bool pairs;    // and every vector of pixels is picked from two of x
     // A row in scratch: its columns, stride_w apart, in each of the phases.
-    Index length, phases, phase_pitch;
+    Index length, phases;
     Index copied_vectors;  // of one phase, or zero where elements are copied one by one
     StripCut<T> strip_cut;
     Index offsets[kMostTaps];
@@ -257,17 +273,18 @@ struct PlaneGeometry {
         const bool framed = column >= 0 && column + reach + lanes <= problem.w;
         const Index pitch = job.arrays.x.stride[2] * Index(sizeof(T));
         // rows a multiple of a page apart would push each other out of the cache
-        direct = kHasMaskedLoad && step == 1 && job.arrays.x.stride[3] == 1 &&
+        pairs = strip_shape(problem, false) == kPairsShape;
+        direct = kHasMaskedLoad && (step == 1 || pairs) && job.arrays.x.stride[3] == 1 &&
                  (framed || problem.pad_mode == PadMode::kConstant) && pitch % 4096 != 0 &&
                  strip_cut.full_vectors() <= kMostVectors;
-        phase_pitch = step == 2 && 2 * length <= kLanes<T> ? kLanes<T> / 2 : cut.phase_pitch;
+        planes = direct ? group_planes(cut.slots * problem.w * Index(sizeof(T))) : cut.planes;
         copied_vectors = ceil_div(length, kLanes<T>);
         if (job.arrays.x.stride[3] != 1 || step > 2 || copied_vectors * step > 2 * kMostVectors) {
             copied_vectors = 0;
         }
         for (Index s = 0; s < problem.s; ++s) {
             const Index at = s * problem.dilation_w;
-            offsets[s] = direct ? at : at % step * phase_pitch + at / step;
+            offsets[s] = direct ? at : at % step * cut.phase_pitch + at / step;
         }
         if (!direct) {
             for (Index i = 0; i < copied_vectors * step; ++i) {
@@ -287,7 +304,8 @@ struct PlaneGeometry {
 
     void fill_masks(Mask<T>* to, Index lane, Index count) const {
         for (Index s = 0; s < problem.s; ++s) {
-            to[s] = inside_mask(column + lane + s * problem.dilation_w, count);
+            to[s] = pairs ? inside_mask(column + 2 * lane + s * count, count)
+                          : inside_mask(column + lane + s * problem.dilation_w, count);
         }
     }
 
@@ -316,7 +334,7 @@ template <class T>
 __attribute__((noinline)) void copy_vectors(const PlaneGeometry<T>& geometry, T* to, Index to_pitch,
                                             const T* from, Index from_pitch, Index rows) {
     constexpr Index kL = kLanes<T>;
-    const Index vectors = geometry.copied_vectors, pitch = geometry.phase_pitch;
+    const Index vectors = geometry.copied_vectors, pitch = geometry.cut.phase_pitch;
     const Index column = geometry.column, size = geometry.problem.w;
     const Mask<T>* const masks = geometry.copy_masks;
     if (geometry.problem.stride_w == 1) {
@@ -408,7 +426,7 @@ struct CopiedRows {
 
     void gather(T* to, const T* from) const {
         const Index step = geometry.problem.stride_w;
-        for (Index phase = 0; phase < geometry.phases; ++phase, to += geometry.phase_pitch) {
+        for (Index phase = 0; phase < geometry.phases; ++phase, to += geometry.cut.phase_pitch) {
             const Inside inside = geometry.inside[phase];
             fill_zero(to, inside.begin);
             fill_zero(to + inside.end, geometry.length - inside.end);
@@ -420,7 +438,7 @@ struct CopiedRows {
 
     void fill_border(T* to, const T* from) const {
         const Problem& problem = geometry.problem;
-        for (Index phase = 0; phase < geometry.phases; ++phase, to += geometry.phase_pitch) {
+        for (Index phase = 0; phase < geometry.phases; ++phase, to += geometry.cut.phase_pitch) {
             const Inside inside = geometry.inside[phase];
             for (Index i = 0; i < geometry.length; ++i) {
                 if (i == inside.begin) i = inside.end;
@@ -474,7 +492,7 @@ struct PlaneTask {
     Index group(Index k, Index left) const {
         const Problem& problem = job.problem;
         if (!in_place || problem.k != problem.c || job.cut.row_blocks > 1) return 1;
-        return least(least(job.cut.planes, left), problem.k - k);
+        return least(least(geometry.planes, left), problem.k - k);
     }
 
     void run(Index image, Index k, Index planes, Index p0, Index p1) {

@@ -17,12 +17,26 @@ template <class T, int BYTES>
 struct Pack {
     typedef T Type __attribute__((vector_size(BYTES)));
     typedef T Unaligned __attribute__((vector_size(BYTES), aligned(alignof(T)), may_alias));
+    typedef typename IntOf<T>::type Lane __attribute__((vector_size(BYTES)));
     using Element = T;
     static constexpr int kLanes = BYTES / int(sizeof(T));
 
     static Type load(const T* p) { return *reinterpret_cast<const Unaligned*>(p); }
     static void store(T* p, Type v) { *reinterpret_cast<Unaligned*>(p) = v; }
     static Type splat(T value) { return value - Type{}; }
+
+    // Lanes first, first + 2, ... of two vectors after each other.
+    static Type every_second(Type a, Type b, int first) {
+        Lane lane;
+        for (int i = 0; i < kLanes; ++i) lane[i] = 2 * i + first;
+        return __builtin_shuffle(a, b, lane);
+    }
+    // Every lane moves down by one, and the first one of `b` comes in.
+    static Type next_lane(Type a, Type b) {
+        Lane lane;
+        for (int i = 0; i < kLanes; ++i) lane[i] = i + 1;
+        return __builtin_shuffle(a, b, lane);
+    }
 
     // As fastconv's masked_load and store_first, for every width.
     static Type masked_load(const T* p, Mask<T> mask) {
@@ -96,17 +110,20 @@ struct Strip {
 // How lanes are loaded: pixels of rows that hold all of them, pixels by masks, channels.
 enum class Lanes { kPixels, kMaskedPixels, kChannels };
 
+// Kernels of any columns; 3 columns that are one lane apart; 3 x 3 of stride 2 in both directions.
+enum class Form { kAny, kUnit, kPairs };
+
 // Adds the products of one kernel column, in the order of its rows, to every row of the tile. An
 // input row is loaded once and serves all the output rows that it belongs to.
 template <class V, int R, int ROWS, int STRIDE, Lanes LANES>
-__attribute__((always_inline)) inline void add_column(typename V::Type (&acc)[ROWS],
-                                                      const Strip<typename V::Element>& strip,
-                                                      const typename V::Element* const* rows,
-                                                      Index offset,
-                                                      const typename V::Element* weights,
-                                                      Index lane, Mask<typename V::Element> mask) {
+__attribute__((always_inline)) inline void add_column(
+    typename V::Type (&acc)[ROWS], const Strip<typename V::Element>& strip,
+    const typename V::Element* const* rows, Index offset, const typename V::Element* weights,
+    Index lane, const Mask<typename V::Element>* masks) {
     using Type = typename V::Type;
-    const auto value_at = [&](const auto* row) __attribute__((always_inline)) {
+    using T = typename V::Element;
+    const Mask<T> mask = LANES == Lanes::kMaskedPixels ? *masks : Mask<T>{};
+    const auto value_at = [&](const T* row) __attribute__((always_inline)) {
         return LANES == Lanes::kMaskedPixels ? V::masked_load(row + offset, mask)
                                              : V::load(row + offset);
     };
@@ -138,6 +155,47 @@ __attribute__((always_inline)) inline void add_column(typename V::Type (&acc)[RO
     }
 }
 
+// The same for all three columns of a 3 x 3 kernel of stride 2, in the order of its rows first: a
+// row of pixels is loaded once for its even and odd columns.
+template <class V, int ROWS, Lanes LANES>
+__attribute__((always_inline)) inline void add_pairs(typename V::Type (&acc)[ROWS],
+                                                     const Strip<typename V::Element>& strip,
+                                                     const typename V::Element* weights, Index lane,
+                                                     const Mask<typename V::Element>* masks) {
+    using Type = typename V::Type;
+    const auto* const columns = strip.columns;
+    Type weight[9];
+#pragma GCC unroll 9
+    for (int i = 0; i < 9; ++i) {
+        weight[i] = LANES == Lanes::kChannels ? V::load(weights + i * strip.weight_pitch + lane)
+                                              : V::splat(weights[i]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 2 * ROWS + 1; ++i) {
+        Type value[3];
+        if constexpr (LANES == Lanes::kMaskedPixels) {
+            const auto* from = columns->rows[i] + columns->offset + 2 * lane;
+            const Type a = V::masked_load(from, masks[0]);
+            const Type b = V::masked_load(from + V::kLanes, masks[1]);
+            value[0] = V::every_second(a, b, 0);
+            value[1] = V::every_second(a, b, 1);
+            value[2] = V::next_lane(value[0], V::masked_load(from + 2 * V::kLanes, masks[2]));
+        } else {
+#pragma GCC unroll 3
+            for (int s = 0; s < 3; ++s) {
+                value[s] = V::load(columns[s].rows[i] + columns[s].offset + lane);
+            }
+        }
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; ++row) {
+            const int r = i - 2 * row;
+            if (r < 0 || r > 2) continue;
+#pragma GCC unroll 3
+            for (int s = 0; s < 3; ++s) acc[row] += weight[3 * s + r] * value[s];
+        }
+    }
+}
+
 constexpr unsigned kCacheLine = 64;  // bytes of a cache line
 
 // Loops over whole blocks become vectors of addresses.
@@ -164,10 +222,8 @@ inline void fetch_y(T* y, Index pitch) {
 
 // Lanes [first, strip.lanes), vector by vector. The last vector is moved back to end with the
 // strip where there is room: what it computes a second time has the same bits. Every element is
-// one chain: bias, then column by column, each in the order of its rows.
-//
-// UNIT: the kernel has 3 columns, one lane apart: they are unrolled.
-template <class V, int R, int ROWS, int STRIDE, Lanes LANES, bool UNIT>
+// one chain: bias, then column by column, each in the order of its rows (kPairs: row by row).
+template <class V, int R, int ROWS, int STRIDE, Lanes LANES, Form FORM>
 void strip_tile(const Strip<typename V::Element>& strip, Index first) {
     using T = typename V::Element;
     using Type = typename V::Type;
@@ -189,17 +245,24 @@ void strip_tile(const Strip<typename V::Element>& strip, Index first) {
             if (LANES == Lanes::kMaskedPixels && strip.x_ahead != 0 &&
                 lane * sizeof(T) % kCacheLine < V::kLanes * sizeof(T)) {
                 constexpr int kNew = ROWS * STRIDE, kOld = R > STRIDE ? R - STRIDE : 0;
-                fetch_x<kNew>(strip.rows + kOld, columns->offset + lane + strip.x_ahead);
+                constexpr int kStep = FORM == Form::kPairs ? 2 : 1;
+                const Index ahead = columns->offset + kStep * lane + strip.x_ahead;
+                fetch_x<kNew>(strip.rows + kOld, ahead);
+                if (kStep == 2) fetch_x<kNew>(strip.rows + kOld, ahead + kCacheLine / sizeof(T));
                 fetch_y<ROWS>(y + lane + strip.y_ahead, strip.y_pitch);
             }
             const T* weights = plane_weights;
-            const auto add = [&](const T* const* rows,
-                                 Index offset) __attribute__((always_inline)) {
-                const Mask<T> on = LANES == Lanes::kMaskedPixels ? *mask++ : Mask<T>{};
-                add_column<V, R, ROWS, STRIDE, LANES>(acc, strip, rows, offset, weights, lane, on);
-                weights += column_weights;
-            };
-            if constexpr (UNIT) {
+            const auto add = [&](const T* const* rows, Index offset)
+                                 __attribute__((always_inline)) {
+                                     add_column<V, R, ROWS, STRIDE, LANES>(acc, strip, rows, offset,
+                                                                           weights, lane, mask);
+                                     ++mask;
+                                     weights += column_weights;
+                                 };
+            if constexpr (FORM == Form::kPairs) {
+                add_pairs<V, ROWS, LANES>(acc, strip, weights, lane, mask);
+                mask += 3;
+            } else if constexpr (FORM == Form::kUnit) {
                 const T* rows[(ROWS - 1) * STRIDE + R];
                 const Index begin = columns->offset + lane;
 #pragma GCC unroll 32
@@ -257,14 +320,14 @@ inline int tile_rows(Index left) {
 // Functions by shape of the kernel's columns and index into kTileRows.
 template <class V, Lanes LANES>
 struct StripTable {
-    StripFunction<typename V::Element> by_shape[8][4];
+    StripFunction<typename V::Element> by_shape[9][4];
 
-    template <int SHAPE, int R, int STRIDE, bool UNIT = false>
+    template <int SHAPE, int R, int STRIDE, Form FORM = Form::kAny>
     constexpr void fill() {
-        by_shape[SHAPE][0] = strip_tile<V, R, kTileRows[0], STRIDE, LANES, UNIT>;
-        by_shape[SHAPE][1] = strip_tile<V, R, kTileRows[1], STRIDE, LANES, UNIT>;
-        by_shape[SHAPE][2] = strip_tile<V, R, kTileRows[2], STRIDE, LANES, UNIT>;
-        by_shape[SHAPE][3] = strip_tile<V, R, kTileRows[3], STRIDE, LANES, UNIT>;
+        by_shape[SHAPE][0] = strip_tile<V, R, kTileRows[0], STRIDE, LANES, FORM>;
+        by_shape[SHAPE][1] = strip_tile<V, R, kTileRows[1], STRIDE, LANES, FORM>;
+        by_shape[SHAPE][2] = strip_tile<V, R, kTileRows[2], STRIDE, LANES, FORM>;
+        by_shape[SHAPE][3] = strip_tile<V, R, kTileRows[3], STRIDE, LANES, FORM>;
     }
     constexpr StripTable() : by_shape{} {
         fill<0, 0, 1>();
@@ -274,18 +337,21 @@ struct StripTable {
         fill<4, 5, 2>();
         fill<5, 7, 1>();
         fill<6, 7, 2>();
-        if constexpr (LANES != Lanes::kChannels) fill<7, 3, 1, true>();
+        if constexpr (LANES != Lanes::kChannels) fill<7, 3, 1, Form::kUnit>();
+        fill<8, 3, 2, Form::kPairs>();
     }
 };
 
 // Row of StripTable for a kernel.
+constexpr int kPairsShape = 8;
 inline int strip_shape(const Problem& problem, bool channel_lanes) {
     const Index taps = problem.r, stride = problem.stride_h;
     const bool listed = taps == 3 || taps == 5 || taps == 7;
     if (!listed || stride > 2 || problem.dilation_h > 1) return 0;
-    const bool unit = taps == 3 && stride == 1 && problem.s == 3 && problem.stride_w == 1 &&
-                      problem.dilation_w == 1;
-    return unit && !channel_lanes ? 7 : int(taps - 3 + stride);
+    const bool square =
+        taps == 3 && problem.s == 3 && problem.stride_w == stride && problem.dilation_w == 1;
+    if (square && stride == 2) return kPairsShape;
+    return square && !channel_lanes ? 7 : int(taps - 3 + stride);
 }
 
 // Narrowest vector that has functions of its own.
