@@ -100,12 +100,15 @@ Footprint footprint(const Problem& problem, const Resources& resources, bool) {
     return {used * blocking.elements * Index(sizeof(T)), used};
 }
 
-Index packed_bytes(const Problem&) {
-    return 0;
+template <class T>
+Index packed_bytes(const Problem& problem) {
+    return problem.groups * kernels_for<T>().channels_packed(problem) * Index(sizeof(T));
 }
 
 template <class T>
-void pack(const Problem&, const View<const T>&, void*) {}
+void pack(const Problem& problem, const View<const T>& w, void* packed) {
+    kernels_for<T>().channels_pack(problem, w, static_cast<T*>(packed));
+}
 
 template <class T>
 Status run(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
@@ -130,7 +133,7 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
 template <class T>
 const Algorithm<T>& direct_channels() {
     static const Algorithm<T> algorithm{"direct_channels", takes<T>, footprint<T>,
-                                        packed_bytes,      pack<T>,  run<T>};
+                                        packed_bytes<T>,   pack<T>,  run<T>};
     return algorithm;
 }
 

@@ -51,6 +51,28 @@ inline Vec<T> odd_lanes(Vec<T> a, Vec<T> b) {
     return alternate<T, 1>(a, b, AllLanes<kLanes<T>>{});
 }
 
+// Lanes across the rows of a small map have to be stored row by row; worth it where that saves more
+// vectors than this factor.
+#if defined(__AVX512F__)
+constexpr double kSplitRows = 1.03;
+#else
+constexpr double kSplitRows = 1.2;
+#endif
+
+// The vectors of a block: lanes run on across rows, or every row has its own vectors.
+struct LaneCount {
+    bool across;
+    Index vectors;
+};
+
+template <class T>
+LaneCount count_lanes(Index rows, Index cols, Index pitch) {
+    constexpr Index kL = kLanes<T>;
+    const Index across = ceil_div((rows - 1) * pitch + cols, kL), apart = rows * ceil_div(cols, kL);
+    const bool better = double(apart) > kSplitRows * double(across);
+    return {better, better ? across : apart};
+}
+
 // Sources of the planes' rows: whether whole vectors can be loaded and stored, with lanes outside
 // of the image off.
 template <class T>
@@ -69,35 +91,57 @@ inline Mask<T> inside_mask(Index column, Index width) {
     return lane_mask<T>(int(least(begin, end)), int(end));
 }
 
-// One phase of rows of one channel, in whole vectors; STEP is the stride of columns, 1 or 2. Both
+// Rows that a phase copies: those of `inside` are the image's, the others of the zero border.
+struct PlaneRows {
+    PaddedRun inside;
+    Index first;  // row of the image
+};
+
+// One phase of rows of all channels, in whole vectors; STEP is the stride of columns, 1 or 2. Both
 // phases of columns come from the same pair of vectors.
 template <class T, int STEP>
-void copy_plane(T* to, const T* from, Index row_pitch, Index first, Index column,
-                const PlaneLayout& layout, const Problem& problem) {
+void copy_vectors(T* to, const View<const T>& x, Index channels, const PlaneRows& rows,
+                  Index column, const PlaneLayout& layout, const Problem& problem) {
     constexpr Index kL = kLanes<T>;
-    const PaddedRun inside = padded_run(first, problem.stride_h, layout.rows, problem.h);
-    const Index step = problem.stride_h * row_pitch;
-    const T* const start = from + (first + inside.begin * problem.stride_h) * row_pitch;
+    const Index step = problem.stride_h * x.stride[2];
+    const T* from = x.data + (rows.first + rows.inside.begin * problem.stride_h) * x.stride[2];
     // The last vectors of rows first: they reach into the next row, which is written after them.
     for (Index i = (layout.pitch - 1) / kL * kL; i >= 0; i -= kL) {
         const Index at = column + i * STEP;
         const Mask<T> mask = inside_mask<T>(at, problem.w);
         const Mask<T> second_mask = inside_mask<T>(at + kL, problem.w);
-        const T* row = start + at;
-        T* out = to + i;
-        for (Index r = 0; r < layout.rows; ++r, out += layout.pitch) {
-            Vec<T> pixels{}, second{};
-            if (r >= inside.begin && r < inside.end) {
-                pixels = masked_load(row, mask);
-                if constexpr (STEP == 2) second = masked_load(row + kL, second_mask);
-                row += step;
+        for (Index c = 0; c < channels; ++c) {
+            const T* row = from + c * x.stride[1] + at;
+            T* out = to + c * layout.channel + i;
+            for (Index r = 0; r < layout.rows; ++r, out += layout.pitch) {
+                Vec<T> pixels{}, second{};
+                if (r >= rows.inside.begin && r < rows.inside.end) {
+                    pixels = masked_load(row, mask);
+                    if constexpr (STEP == 2) second = masked_load(row + kL, second_mask);
+                    row += step;
+                }
+                if constexpr (STEP == 1) {
+                    store(out, pixels);
+                } else {
+                    store(out, even_lanes<T>(pixels, second));
+                    store(out + layout.plane, odd_lanes<T>(pixels, second));
+                }
             }
-            if constexpr (STEP == 1) {
-                store(out, pixels);
-            } else {
-                store(out, even_lanes<T>(pixels, second));
-                store(out + layout.plane, odd_lanes<T>(pixels, second));
-            }
+        }
+    }
+}
+
+// The same for one phase of columns, whatever the border, strides and layout.
+template <class T>
+void copy_elements(T* to, const View<const T>& x, Index channels, Index first, Index column,
+                   const PlaneLayout& layout, const Problem& problem) {
+    const PaddedRun run = padded_run(column, problem.stride_w, layout.pitch, problem.w);
+    for (Index i = 0; i < layout.rows; ++i, to += layout.pitch) {
+        const Index row = source_index(first + i * problem.stride_h, problem.h, problem.pad_mode);
+        const T* from = row < 0 ? nullptr : x.data + row * x.stride[2];
+        for (Index c = 0; c < channels; ++c) {
+            copy_padded_run(to + c * layout.channel, from ? from + c * x.stride[1] : nullptr,
+                            x.stride[3], run, problem);
         }
     }
 }
@@ -108,28 +152,20 @@ void copy_planes(T* to, const View<const T>& x, const ChannelBlock& block,
     const Index channels = problem.c / problem.groups;
     const Index column = block.q0 * problem.stride_w - problem.pad_left;
     const bool whole = copies_vectors(problem, x);
-    for (Index c = 0; c < channels; ++c) {
-        const T* from = x.data + c * x.stride[1];
-        for (Index tall = 0; tall < layout.tall.used; ++tall) {
-            const Index first =
-                block.p0 * problem.stride_h - problem.pad_top + tall * problem.dilation_h;
-            if (whole) {
-                const auto copy = problem.stride_w == 1 ? copy_plane<T, 1> : copy_plane<T, 2>;
-                copy(to, from, x.stride[2], first, column, layout, problem);
-                to += layout.wide.used * layout.plane;
-                continue;
-            }
-            for (Index wide = 0; wide < layout.wide.used; ++wide, to += layout.plane) {
-                const PaddedRun run = padded_run(column + wide * problem.dilation_w,
-                                                 problem.stride_w, layout.pitch, problem.w);
-                for (Index i = 0; i < layout.rows; ++i) {
-                    const Index row =
-                        source_index(first + i * problem.stride_h, problem.h, problem.pad_mode);
-                    copy_padded_run(to + i * layout.pitch,
-                                    row < 0 ? nullptr : from + row * x.stride[2], x.stride[3], run,
-                                    problem);
-                }
-            }
+    for (Index tall = 0; tall < layout.tall.used; ++tall) {
+        const Index first =
+            block.p0 * problem.stride_h - problem.pad_top + tall * problem.dilation_h;
+        if (whole) {
+            const PlaneRows rows{padded_run(first, problem.stride_h, layout.rows, problem.h),
+                                 first};
+            const auto copy = problem.stride_w == 1 ? copy_vectors<T, 1> : copy_vectors<T, 2>;
+            copy(to, x, channels, rows, column, layout, problem);
+            to += layout.wide.used * layout.plane;
+            continue;
+        }
+        for (Index wide = 0; wide < layout.wide.used; ++wide, to += layout.plane) {
+            copy_elements(to, x, channels, first, column + wide * problem.dilation_w, layout,
+                          problem);
         }
     }
 }

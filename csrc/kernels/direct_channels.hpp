@@ -4,6 +4,7 @@
 // of y are consecutive lanes across its rows: small maps waste only the lanes between two rows.
 #pragma once
 
+#include "kernels/channel_lanes.hpp"
 #include "kernels/channel_planes.hpp"
 #include "kernels/channel_tile.hpp"
 #include "kernels/finish.hpp"
@@ -12,28 +13,6 @@
 namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
-
-// Lanes across the rows of a small map have to be stored row by row; worth it where that saves more
-// vectors than this factor.
-#if defined(__AVX512F__)
-constexpr double kSplitRows = 1.03;
-#else
-constexpr double kSplitRows = 1.2;
-#endif
-
-// The vectors of a block: lanes run on across rows, or every row has its own vectors.
-struct LaneCount {
-    bool across;
-    Index vectors;
-};
-
-template <class T>
-LaneCount count_lanes(Index rows, Index cols, Index pitch) {
-    constexpr Index kL = kLanes<T>;
-    const Index across = ceil_div((rows - 1) * pitch + cols, kL), apart = rows * ceil_div(cols, kL);
-    const bool better = double(apart) > kSplitRows * double(across);
-    return {better, better ? across : apart};
-}
 
 // Parts of a task's scratch in elements: the lists of vectors, of their segments and of
 // the steps of the reduction; the copy of x; the weights of one set of output channels, where w
@@ -100,8 +79,9 @@ struct ChannelGroup {
     const Problem& problem;
     View<const T> x, w;
     View<T> y;
-    const T* bias;  // or null
-    Index outputs;  // most output channels of a tile
+    const T* bias;    // or null
+    Index outputs;    // most output channels of a tile
+    const T* packed;  // weights for output channels as lanes, or null
 };
 
 // The rows of w of some output channels, in place or copied.
@@ -205,7 +185,22 @@ void channel_block(const ChannelGroup<T>& group, const ChannelBlock& block,
     const Problem& problem = group.problem;
     copy_planes(plan.planes, group.x, block, plan.layout, problem);
     ChannelTaps<T> taps{plan.planes, nullptr, plan.offsets, plan.depth, nullptr, 0, nullptr};
-    const Index all = problem.k / problem.groups, sets = ceil_div(all, group.outputs);
+    const Index all = problem.k / problem.groups;
+    if constexpr (kHasChannelLanes) {
+        if (group.packed) {
+            View<T> at = group.y;
+            at.data += block.p0 * at.stride[2] + block.q0 * at.stride[3];
+            const LaneTaps<T> lanes{plan.planes,
+                                    plan.layout.pitch,
+                                    plan.offsets,
+                                    plan.depth,
+                                    group.packed,
+                                    group.bias,
+                                    0};
+            return lane_block(lanes, at, all, block.rows, block.cols, problem.activation);
+        }
+    }
+    const Index sets = ceil_div(all, group.outputs);
     const View<T>& y = group.y;
     const bool buffered = y.stride[3] != 1 || problem.activation != Activation::kNone;
     const Index vectors = plan.count.vectors;
@@ -253,7 +248,12 @@ void channels_task(const ChannelsJob<T>& job, Index index, T* scratch) {
                           arrays.w,
                           arrays.y,
                           arrays.bias ? arrays.bias + group_index * outputs : nullptr,
-                          blocking.outputs};
+                          blocking.outputs,
+                          nullptr};
+    if (arrays.packed) {
+        group.packed =
+            static_cast<const T*>(arrays.packed) + group_index * lane_weights<T>(problem);
+    }
     group.x.data += image * group.x.stride[0] + group_index * channels * group.x.stride[1];
     group.w.data += group_index * outputs * group.w.stride[0];
     group.y.data += image * group.y.stride[0] + group_index * outputs * group.y.stride[1];

@@ -37,6 +37,8 @@ constexpr Kernels<T> kernels() {
     table.filter_task = filter_task<T>;
     table.channel_outputs = kChannelOutputs;
     table.channels_scratch = channels_scratch<T>;
+    table.channels_packed = lane_weights<T>;
+    table.channels_pack = pack_lanes<T>;
     table.channels_task = channels_task<T>;
     table.winograd_row_tile = kRows;
     table.winograd_scratch = winograd_scratch<T>;

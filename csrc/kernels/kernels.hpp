@@ -155,6 +155,8 @@ struct Kernels {
     void (*filter_task)(const FilterJob<T>& job, Index task, T* scratch);
     Index channel_outputs;  // most channels of a tile
     Index (*channels_scratch)(const Problem& problem, Index rows, Index cols, Index outputs);
+    Index (*channels_packed)(const Problem& problem);  // elements of a group, or 0
+    void (*channels_pack)(const Problem& problem, const View<const T>& w, T* packed);
     void (*channels_task)(const ChannelsJob<T>& job, Index task, T* scratch);
     Index winograd_row_tile;  // tiles of one register tile
     Index (*winograd_scratch)(const WinogradBlocking& blocking);
