@@ -64,9 +64,7 @@ CHANNELS = [
     Case((2, 34, 5, 6), (4, 17, 3, 3), groups=2, pad=1),
 ]
 
-ALGORITHM = {case: "direct_filter" for case in FILTERS} | {
-    case: "direct_channels" for case in CHANNELS
-}
+ALGORITHM = dict.fromkeys(FILTERS, "direct_filter") | dict.fromkeys(CHANNELS, "direct_channels")
 ALL = [case for case in ALGORITHM for case in (case, case.channels_last())]
 
 
