@@ -138,15 +138,19 @@ void buffered_tile(ChannelFunction<T> function, const ChannelTaps<T>& taps,
 // Where the steps of the reduction are, from a pixel in the copy of x.
 inline void list_steps(std::int32_t* offsets, const PlaneLayout& layout, const Problem& problem) {
     const Phases &tall = layout.tall, &wide = layout.wide;
-    for (Index c = 0; c < problem.c / problem.groups; ++c) {
-        for (Index r = 0; r < problem.r; ++r) {
-            for (Index s = 0; s < problem.s; ++s, ++offsets) {
-                const Index plane = r % tall.period * wide.used + s % wide.period;
-                *offsets = std::int32_t(c * layout.channel + plane * layout.plane +
-                                        r / tall.period * tall.step * layout.pitch +
-                                        s / wide.period * wide.step);
-            }
+    const Index taps = problem.r * problem.s, depth = problem.c / problem.groups * taps;
+    std::int32_t* first = offsets;
+    for (Index r = 0; r < problem.r; ++r) {
+        const Index row =
+            r % tall.period * wide.used * layout.plane + r / tall.period * tall.step * layout.pitch;
+        for (Index s = 0; s < problem.s; ++s, ++first) {
+            *first =
+                std::int32_t(row + s % wide.period * layout.plane + s / wide.period * wide.step);
         }
+    }
+    // the other channels without a division
+    for (Index d = taps; d < depth; ++d) {
+        offsets[d] = offsets[d - taps] + std::int32_t(layout.channel);
     }
 }
 
