@@ -12,23 +12,28 @@ namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
-// What an output's sum consists of while parts of the reduction are multiplied: lanes of floats,
-// always the same for the same step, or a number modulo 2**32.
-constexpr int kDotVectors = 4;
-constexpr Index kDotStep = kDotVectors * kLanes<float>;
-static_assert(kDotPart % kDotStep == 0, "parts are whole steps");
-
+// One output's sum while parts of the reduction are multiplied: lanes, always the same one for the
+// same step.
 template <class T>
-struct DotSum {
-    std::uint32_t value;
-};
-struct FloatSum {
-    Vec<float> lanes[kDotVectors];
-};
-template <>
-struct DotSum<Float16> : FloatSum {};
-template <>
-struct DotSum<Bfloat16> : FloatSum {};
+using DotSum = Vec<WordOf<T>>;
+
+// Vectors of floats that are summed side by side, and elements that words of one vector hold.
+constexpr int kDotVectors = 4;
+template <class T>
+constexpr Index kDotStep = (kIsFloat<T> ? kDotVectors : kMembers<T>)*kLanes<std::int32_t>;
+static_assert(kDotPart % kDotStep<Float16> == 0 && kDotPart % kDotStep<std::int8_t> == 0 &&
+                  kDotOutputs % kLanes<float> == 0,
+              "whole steps, and whole vectors of outputs");
+
+// What is stored as zero.
+template <class T>
+constexpr T blank(std::uint32_t flip) {
+    if constexpr (kIsFloat<T>) {
+        return T{};
+    } else {
+        return T(flip);
+    }
+}
 
 // The window of the one pixel, steps [first, first + count) in the order (c, r, s).
 template <class T>
@@ -67,108 +72,108 @@ void gather_kernel(const Problem& problem, const View<const T>& w, const T* kern
     }
 }
 
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
-// Bytes, 64 at a time: x is gathered in its own sign and flipped here.
+// The last elements of a reduction, and blanks: `room` is for kDotStep of them.
 template <class T>
-std::uint32_t dot_bytes(const T* x, const T* w, Index count) {
-    const __m512i flips_x = _mm512_set1_epi8(char(Narrow<T>::flip_x));
-    const __m512i flips_w = _mm512_set1_epi8(char(Narrow<T>::flip_w));
-    const __m512i ones = _mm512_set1_epi8(1);
-    __m512i products = _mm512_setzero_si512(), shifted = products;
-    for (Index i = 0; i < count; i += 64) {
-        const Index left = least(64, count - i);
-        const __mmask64 lanes = left == 64 ? ~__mmask64(0) : (__mmask64(1) << left) - 1;
-        // lanes that are off hold zero as they are stored, whatever that stands for
-        const __m512i a = _mm512_maskz_mov_epi8(
-            lanes, _mm512_xor_si512(_mm512_maskz_loadu_epi8(lanes, x + i), flips_x));
-        const __m512i b = _mm512_maskz_mov_epi8(
-            lanes, _mm512_xor_si512(_mm512_maskz_loadu_epi8(lanes, w + i), flips_w));
-        products = _mm512_dpbusd_epi32(products, a, b);
-        if constexpr (Narrow<T>::zero_x != 0) {
-            shifted = _mm512_dpbusd_epi32(shifted, ones, b);
-        } else {
-            shifted = _mm512_dpbusd_epi32(shifted, a, ones);
-        }
-    }
-    const std::int32_t zero = Narrow<T>::zero_x + Narrow<T>::zero_w;
-    const Words lanes = plus((Words)products, times((Words)shifted, zero));
-    std::uint32_t sum = 0;
-    for (int i = 0; i < kLanes<std::int32_t>; ++i) sum += std::uint32_t(lanes[i]);
-    return sum;
+inline const T* with_blanks(const T* from, Index count, std::uint32_t flip, T* room) {
+    for (Index i = 0; i < kDotStep<T>; ++i) room[i] = blank<T>(flip);
+    for (Index i = 0; i < count; ++i) room[i] = from[i];
+    return room;
 }
-#endif
 
+// Words of consecutive elements.
 template <class T>
-void add_products(DotSum<T>& sum, const T* x, const T* w, Index count) {
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
-    if constexpr (kMembers<T> == 4) {
-        sum.value += dot_bytes(x, w, count);
-        return;
+inline Words load_words(const T* from, std::uint32_t flip) {
+    if constexpr (kMembers<T> * sizeof(T) == 4) {
+        const std::uint32_t flips = sizeof(T) == 1 ? flip * 0x01010101u : flip * 0x00010001u;
+        return load(reinterpret_cast<const std::int32_t*>(from)) ^ std::int32_t(flips);
+    } else {
+        typedef T Bytes
+            __attribute__((vector_size(FASTCONV_VECTOR_BYTES / 2), aligned(1), may_alias));
+        typedef std::int16_t Shorts __attribute__((vector_size(FASTCONV_VECTOR_BYTES)));
+        return (Words) __builtin_convertvector(*reinterpret_cast<const Bytes*>(from), Shorts);
     }
-#endif
-    std::uint32_t total = 0;
-    for (Index i = 0; i < count; ++i) {
-        total += std::uint32_t(std::int32_t(x[i])) * std::uint32_t(std::int32_t(w[i]));
-    }
-    sum.value += total;
 }
 
 template <class T>
-void add_float_products(FloatSum& sum, const T* x, const T* w, Index count) {
+inline Words ones() {
+    return splat(kMembers<T> == 4 ? std::int32_t(0x01010101) : std::int32_t(0x00010001));
+}
+
+// Adds x' * w' + zx * w' in every lane. `x` is whole steps, w ends with `count`.
+template <class T>
+inline void add_products(Words& sum, const T* x, const T* w, Index count) {
+    constexpr int kM = kMembers<T>;
+    constexpr Index kStep = kDotStep<T>;
+    Words weights{};
+    T room[kStep];
+    for (Index i = 0; i < count; i += kStep) {
+        const T* from =
+            i + kStep <= count ? w + i : with_blanks(w + i, count - i, flip_w<T>(), room);
+        const Words factor = load_words(from, flip_w<T>());
+        sum = dot<kM>(sum, load_words(x + i, flip_x<T>()), factor);
+        if constexpr (Narrow<T>::zero_x != 0) weights = dot<kM>(weights, ones<T>(), factor);
+    }
+    if constexpr (Narrow<T>::zero_x != 0) sum = plus(sum, times(weights, Narrow<T>::zero_x));
+}
+
+template <class T>
+inline void add_products(Vec<float>& sum, const T* x, const T* w, Index count) {
     constexpr int kL = kLanes<float>;
-    Index i = 0;
-    for (; i + kDotStep <= count; i += kDotStep) {
+    constexpr Index kStep = kDotStep<T>;
+    Vec<float> lanes[kDotVectors] = {sum};
+    T room[kStep];
+    for (Index i = 0; i < count; i += kStep) {
+        const T* from = i + kStep <= count ? w + i : with_blanks(w + i, count - i, 0, room);
+#pragma GCC unroll 4
         for (int v = 0; v < kDotVectors; ++v) {
-            sum.lanes[v] += widen(x + i + v * kL) * widen(w + i + v * kL);
+            lanes[v] += widen(x + i + v * kL) * widen(from + v * kL);
         }
     }
-    if (i == count) return;
-    T last_x[kDotStep] = {}, last_w[kDotStep] = {};
-    for (Index j = 0; i + j < count; ++j) {
-        last_x[j] = x[i + j];
-        last_w[j] = w[i + j];
-    }
-    for (int v = 0; v < kDotVectors; ++v) {
-        sum.lanes[v] += widen(last_x + v * kL) * widen(last_w + v * kL);
-    }
-}
-inline void add_products(DotSum<Float16>& sum, const Float16* x, const Float16* w, Index count) {
-    add_float_products(sum, x, w, count);
-}
-inline void add_products(DotSum<Bfloat16>& sum, const Bfloat16* x, const Bfloat16* w, Index count) {
-    add_float_products(sum, x, w, count);
+    sum = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
 }
 
+// zw * (sum of x' + zx for every step): the same for all outputs.
 template <class T>
-void store_dot(const DotSum<T>& sum, std::int32_t* y, const std::int32_t* bias,
-               Activation activation) {
+std::uint32_t window_terms(const T* x, Index count) {
+    if constexpr (kIsFloat<T>) {
+        return 0;
+    } else if constexpr (Narrow<T>::zero_w == 0) {
+        return 0;
+    } else {
+        std::uint32_t sum = 0;  // of x itself, which is x' + zx
+        for (Index i = 0; i < count; ++i) sum += std::uint32_t(std::int32_t(x[i]));
+        return sum * std::uint32_t(Narrow<T>::zero_w);
+    }
+}
+
+inline Words finish_sums(Words sums, const std::int32_t* bias, std::uint32_t terms,
+                         Activation activation) {
+    sums = plus(sums, splat(std::int32_t(terms)));
+    if (bias) sums = plus(sums, load(bias));
     const Range range = range_of(activation);
-    const auto v = std::int32_t(sum.value + (bias ? std::uint32_t(*bias) : 0));
-    *y = v < range.low ? range.low : v > range.high ? range.high : v;
+    const Words low = splat(range.low), high = splat(range.high);
+    sums = sums < low ? low : sums;
+    return sums > high ? high : sums;
+}
+template <class T>
+inline Vec<float> finish_sums(Vec<float> sums, const T* bias, std::uint32_t,
+                              Activation activation) {
+    return activate<float>(bias ? sums + widen(bias) : sums, activation);
+}
+inline void round_to(std::int32_t* to, Words v) {
+    store(to, v);
 }
 
-template <class T>
-void store_float_dot(const FloatSum& sum, T* y, const T* bias, Activation activation) {
-    constexpr int kL = kLanes<float>;
-    const Vec<float> lanes = (sum.lanes[0] + sum.lanes[1]) + (sum.lanes[2] + sum.lanes[3]);
-    float halves[kL];
-    store(halves, lanes);
-    for (int width = kL / 2; width > 0; width /= 2) {
-        for (int i = 0; i < width; ++i) halves[i] += halves[i + width];
-    }
-    Vec<float> v{};
-    v[0] = bias ? halves[0] + widen_one(*bias) : halves[0];
-    T rounded[kL];
-    round_to(rounded, activate<float>(v, activation));
-    *y = rounded[0];
-}
-inline void store_dot(const DotSum<Float16>& sum, Float16* y, const Float16* bias,
-                      Activation activation) {
-    store_float_dot(sum, y, bias, activation);
-}
-inline void store_dot(const DotSum<Bfloat16>& sum, Bfloat16* y, const Bfloat16* bias,
-                      Activation activation) {
-    store_float_dot(sum, y, bias, activation);
+// A vector of outputs from their lanes: the square is turned and its rows added up, first to last.
+template <class W>
+inline Vec<W> add_lanes(Vec<W>* sums) {
+    constexpr int kL = kLanes<W>;
+    Vec<W> square[kL];
+    for (int i = 0; i < kL; ++i) square[i] = sums[i];
+    transpose<W>(square);
+    Vec<W> total = square[0];
+    for (int i = 1; i < kL; ++i) total = plus(total, square[i]);
+    return total;
 }
 
 // kDotOutputs outputs of one image and group. Scratch: two parts of a reduction.
@@ -188,9 +193,13 @@ void dot_task(const StripJob<T>& job, Index index, char* scratch) {
     T* const kernel = window + kDotPart;
     const bool dense = dense_kernels(arrays.w, problem);
     DotSum<T> sums[kDotOutputs] = {};
+    std::uint32_t terms = 0;
     for (Index step = 0; step < depth; step += kDotPart) {
         const Index steps = least(kDotPart, depth - step);
         gather_window(problem, x, step, steps, window);
+        terms += window_terms(window, steps);
+        const Index whole = ceil_div(steps, kDotStep<T>) * kDotStep<T>;
+        for (Index i = steps; i < whole; ++i) window[i] = blank<T>(flip_x<T>());
         for (Index i = 0; i < count; ++i) {
             const T* weights = arrays.w.data + (first + i) * arrays.w.stride[0];
             if (dense) {
@@ -202,11 +211,15 @@ void dot_task(const StripJob<T>& job, Index index, char* scratch) {
             add_products(sums[i], window, weights, steps);
         }
     }
-    for (Index i = 0; i < count; ++i) {
-        store_dot(sums[i],
-                  arrays.y.data + n * arrays.y.stride[0] + (first + i) * arrays.y.stride[1],
-                  arrays.bias ? arrays.bias + first + i : nullptr, problem.activation);
+    ResultOf<T> bias[kDotOutputs] = {}, y[kDotOutputs];
+    for (Index i = 0; arrays.bias && i < count; ++i) bias[i] = arrays.bias[first + i];
+    for (Index i = 0; i < count; i += kLanes<WordOf<T>>) {
+        const auto total = add_lanes<WordOf<T>>(sums + i);
+        round_to(y + i,
+                 finish_sums(total, arrays.bias ? bias + i : nullptr, terms, problem.activation));
     }
+    ResultOf<T>* to = arrays.y.data + n * arrays.y.stride[0] + first * arrays.y.stride[1];
+    for (Index i = 0; i < count; ++i) to[i * arrays.y.stride[1]] = y[i];
 }
 
 }  // namespace
