@@ -73,12 +73,31 @@ void gather_kernel(const Problem& problem, const View<const T>& w, const T* kern
 }
 
 // The last elements of a reduction, and blanks: `room` is for kDotStep of them.
+#if defined(__AVX512BW__)
+template <class T>
+inline const T* with_blanks(const T* from, Index count, std::uint32_t flip, T* room) {
+    constexpr Index kVector = 64 / Index(sizeof(T));
+    for (Index i = 0; i < kDotStep<T>; i += kVector) {
+        const Index left = least(most(count - i, 0), kVector);
+        const std::uint64_t lanes = left == 64 ? ~std::uint64_t(0) : (std::uint64_t(1) << left) - 1;
+        __m512i v;
+        if constexpr (sizeof(T) == 1) {
+            v = _mm512_mask_loadu_epi8(_mm512_set1_epi8(char(flip)), lanes, from + i);
+        } else {
+            v = _mm512_mask_loadu_epi16(_mm512_set1_epi16(short(flip)), __mmask32(lanes), from + i);
+        }
+        _mm512_storeu_si512(room + i, v);
+    }
+    return room;
+}
+#else
 template <class T>
 inline const T* with_blanks(const T* from, Index count, std::uint32_t flip, T* room) {
     for (Index i = 0; i < kDotStep<T>; ++i) room[i] = blank<T>(flip);
     for (Index i = 0; i < count; ++i) room[i] = from[i];
     return room;
 }
+#endif
 
 // Words of consecutive elements.
 template <class T>
@@ -105,7 +124,7 @@ inline void add_products(Words& sum, const T* x, const T* w, Index count) {
     constexpr int kM = kMembers<T>;
     constexpr Index kStep = kDotStep<T>;
     Words weights{};
-    T room[kStep];
+    alignas(64) T room[kStep < 64 ? 64 : kStep];
     for (Index i = 0; i < count; i += kStep) {
         const T* from =
             i + kStep <= count ? w + i : with_blanks(w + i, count - i, flip_w<T>(), room);
@@ -121,7 +140,7 @@ inline void add_products(Vec<float>& sum, const T* x, const T* w, Index count) {
     constexpr int kL = kLanes<float>;
     constexpr Index kStep = kDotStep<T>;
     Vec<float> lanes[kDotVectors] = {sum};
-    T room[kStep];
+    alignas(64) T room[kStep < 64 ? 64 : kStep];
     for (Index i = 0; i < count; i += kStep) {
         const T* from = i + kStep <= count ? w + i : with_blanks(w + i, count - i, 0, room);
 #pragma GCC unroll 4

@@ -53,7 +53,7 @@ struct StripJob {
 constexpr Index kPanelHeader = 64;
 
 // Images that shrink to one pixel: outputs of one task, and steps of the reduction at a time.
-constexpr Index kDotOutputs = 16, kDotPart = 4096;
+constexpr Index kDotOutputs = 64, kDotPart = 4096;
 
 template <class T>
 struct StripKernels {
