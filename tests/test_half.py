@@ -28,6 +28,8 @@ PROBLEMS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 16, 9, 50), (8, 8, 2, 5), {"groups": 2, "dilation": 3, "pad_mode": "reflect", "pad": 4}),
     ((1, 1, 50, 60), (1, 1, 31, 9), {"pad": "same", "pad_mode": "wrap"}),
     ((2, 700, 6, 6), (60, 700, 3, 3), {"pad": 1, "activation": "silu"}),
+    ((2, 131, 1, 1), (37, 131, 1, 1), {"activation": "tanh"}),
+    ((2, 1100, 3, 2), (18, 550, 3, 3), {"pad": ((1, 0), (0, 1)), "groups": 2}),
 ]  # fmt: skip
 
 
@@ -127,7 +129,7 @@ def test_plans_scratch_threads_and_layouts_change_no_bit(dtype: str, problem: An
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("problem", PROBLEMS[:5], ids=str)
+@pytest.mark.parametrize("problem", [*PROBLEMS[:5], *PROBLEMS[-2:]], ids=str)
 def test_nothing_beyond_the_operands_is_read(dtype: str, problem: Any) -> None:
     present("native")
     x_shape, w_shape, arguments = problem

@@ -43,6 +43,8 @@ SHAPES: list[tuple[int, int, int, int, int, int, dict[str, Any]]] = [
     (1, 6, 5, 3, 3, 3, {"pad": 40}),
     (1, 40, 45, 2, 31, 33, {"pad": "same"}),
     (4, 3, 3, 1, 3, 3, {}),
+    (131, 1, 1, 37, 1, 1, {}),
+    (1100, 3, 2, 18, 3, 3, {"pad": ((1, 0), (0, 1)), "groups": 2}),
 ]
 
 
@@ -136,11 +138,12 @@ def test_any_strides_of_memory(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES[:8], ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES[:8], *SHAPES[-2:]], ids=str)
 def test_nothing_beyond_the_operands_is_read(dtype: str, shape: Any) -> None:
     c, h, width, k, r, s, given = shape
     rng = np.random.default_rng(11)
-    x, w = random(rng, dtype, 1, c, h, width), random(rng, dtype, k, c, r, s)
+    x = random(rng, dtype, 1, c, h, width)
+    w = random(rng, dtype, k, c // given.get("groups", 1), r, s)
     want = fastconv.conv2d(x, w, backend="reference", **given)
     fences = [guard.Fence(a.nbytes // guard.PAGE + 1) for a in (x, w)]
     for side in ("before", "after"):

@@ -48,10 +48,23 @@ bool takes(const Problem&, bool) {
     return true;
 }
 
+// One pixel leaves nothing to share between outputs but x. Of the problem alone: sums of floats
+// have an order of their own there.
+bool is_one_pixel(const Problem& problem) {
+    return problem.p == 1 && problem.q == 1;
+}
+
 template <class T>
 StripBlocking blocking_for(const Problem& problem, const Resources& resources, int threads,
                            bool packed) {
-    return make_strip_blocking(problem, shape_of<T>(), threads, resources.thread_bytes, packed);
+    if (!is_one_pixel(problem)) {
+        return make_strip_blocking(problem, shape_of<T>(), threads, resources.thread_bytes, packed);
+    }
+    StripBlocking b{};
+    const Index outputs = problem.k / problem.groups;
+    b.tasks = problem.n * problem.groups * ((outputs + kDotOutputs - 1) / kDotOutputs);
+    b.scratch_bytes = 2 * kDotPart * Index(sizeof(T));
+    return b;
 }
 
 // Of arrays whose rows cannot be joined, which take no less than others.
@@ -93,7 +106,8 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
     const Index used = std::min<Index>(threads, b.tasks);
     auto* scratch = static_cast<char*>(thread_workspace(std::size_t(used * b.scratch_bytes)));
     if (!scratch) return Status::kNoMemory;
-    const auto task_function = strips_for<T>().task;
+    const StripKernels<T>& kernels = strips_for<T>();
+    const auto task_function = is_one_pixel(problem) ? kernels.dot_task : kernels.task;
     const bool completed = parallel_for(
         b.tasks, int(used),
         [&](Index task, int thread) {

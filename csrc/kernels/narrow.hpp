@@ -81,6 +81,9 @@ using Words = Vec<std::int32_t>;
 inline Words plus(Words a, Words b) {
     return (Words)((BitsVec)a + (BitsVec)b);
 }
+inline Vec<float> plus(Vec<float> a, Vec<float> b) {
+    return a + b;
+}
 inline Words times(Words a, std::int32_t b) {
     return (Words)((BitsVec)a * Bits(b));
 }

@@ -1,4 +1,5 @@
 // Compiled once per instruction set, as isa.cpp is, with FASTCONV_STRIPS for the table's name.
+#include "kernels/strip_dot.hpp"
 #include "kernels/strip_gemm.hpp"
 #include "kernels/strip_kernels.hpp"
 
@@ -9,7 +10,7 @@ namespace {
 template <class T>
 constexpr StripKernels<T> strip_kernels() {
     return {kMembers<T>, kStripRows,    kLanes<WordOf<T>>, Narrow<T>::zero_w != 0,
-            kIsFloat<T>, pack_panel<T>, strip_task<T>};
+            kIsFloat<T>, pack_panel<T>, strip_task<T>,     dot_task<T>};
 }
 
 }  // namespace

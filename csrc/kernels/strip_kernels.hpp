@@ -52,6 +52,9 @@ struct StripJob {
 // Bytes in front of a packed panel's words: what every row starts from.
 constexpr Index kPanelHeader = 64;
 
+// Images that shrink to one pixel: outputs of one task, and steps of the reduction at a time.
+constexpr Index kDotOutputs = 64, kDotPart = 4096;
+
 template <class T>
 struct StripKernels {
     Index members;    // channels in one word
@@ -63,6 +66,8 @@ struct StripKernels {
     void (*pack_panel)(const Problem& problem, const StripBlocking& blocking,
                        const View<const T>& w, Index panel, Index word, Index words, void* packed);
     void (*task)(const StripJob<T>& job, Index task, char* scratch);
+    // The same where y has one pixel, for kDotOutputs outputs; its scratch is 2 * kDotPart of T.
+    void (*dot_task)(const StripJob<T>& job, Index task, char* scratch);
 };
 
 struct StripTable {
