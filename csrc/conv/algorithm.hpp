@@ -41,8 +41,11 @@ template <class T>
 const Algorithm<T>& im2col_gemm();
 template <class T>
 const Algorithm<T>& depthwise();
+// One algorithm a shape of kWinogradTiles; which of them takes the problem, if precision="fast"
+// permits it, or -1.
 template <class T>
-const Algorithm<T>& winograd(int shape);  // of kWinogradTiles
+const Algorithm<T>& winograd(int shape);
+int winograd_shape(const Problem& problem);
 template <class T>
 const Algorithm<T>& integer_gemm();
 template <class T>

@@ -5,10 +5,14 @@ namespace fastconv {
 
 template <class T>
 const Algorithm<T>& choose(const Problem& problem, bool fast) {
+    if (fast) {
+        const int shape = winograd_shape(problem);
+        if (shape >= 0) return winograd<T>(shape);
+    }
     static const Algorithm<T>* const ladder[] = {
-        &winograd<T>(0),   &winograd<T>(1),     &winograd<T>(2),
-        &winograd<T>(3),   &winograd<T>(4),  // where precision="fast" permits it
-        &depthwise<T>(),   &direct_filter<T>(), &direct_channels<T>(),
+        &depthwise<T>(),
+        &direct_filter<T>(),
+        &direct_channels<T>(),
         &im2col_gemm<T>(),  // takes every problem
     };
     for (const Algorithm<T>* algorithm : ladder) {

@@ -24,86 +24,7 @@ Group group_of(const Problem& problem) {
     return {problem.c / problem.groups, problem.k / problem.groups};
 }
 
-// -- which tile
-// ------------------------------------------------------------------------------------
-
-// Channels up to which errors were measured to stay well within their bounds, by shape: the larger
-// of two limits, one from sums of one sign (2, 3), one from the relative L2 error (6, 3).
-constexpr Index kMostChannels[kWinogradShapes] = {512, 2048, 1024, 512, 512};
-
-// Cost of one image on two cores with vectors of 16 lanes, in vector multiply-adds, from
-// measurements; it only has to rank the tiles and the direct algorithm. It must be a function of
-// the problem alone, and so it knows neither the machine nor the batch.
-constexpr Index kModelLanes = 16;
-// Transforms of one tile of one vector of channels, with the gathers and stores around them.
-struct TileCost {
-    double input, output;
-};
-constexpr TileCost kTileCosts[kWinogradShapes] = {
-    {220, 130}, {550, 360}, {960, 730}, {420, 210}, {850, 480}};
-// Bytes of weights that arrive in the time of one multiply-add of a core: from the caches, and from
-// memory what the caches do not keep; and the part of the shorter of reading and computing that
-// the other does not hide.
-constexpr double kCacheBytes = 30, kMemoryBytes = 8, kKept = 4 << 20, kNotHidden = 0.3;
-// Shares of the peak that the multiply-adds reach, here and in the direct algorithm.
-constexpr double kShare = 0.93, kDirectShare = 0.8;
-constexpr double kCores = 2;
-
-double overlap(double compute, double weights) {
-    const double bytes = 4 * weights;
-    const double read = bytes / kCacheBytes + std::max(0.0, bytes - kKept) / kMemoryBytes;
-    return std::max(compute, read) + kNotHidden * std::min(compute, read);
-}
-
-double direct_cost(const Problem& problem) {
-    const Group group = group_of(problem);
-    const double weights = double(problem.k) * double(group.channels * problem.r * problem.s);
-    const double macs = weights * double(problem.p) * double(problem.q);
-    return overlap(macs / kModelLanes / kDirectShare / kCores, weights);
-}
-
-double winograd_cost(const Problem& problem, int shape) {
-    const WinogradTile tile = kWinogradTiles[shape];
-    const TileCost cost = kTileCosts[shape];
-    const Group group = group_of(problem);
-    const Index size = tile.outputs + tile.taps - 1;
-    const double weights = double(size * size) * double(problem.k) * double(group.channels);
-    const double tiles =
-        double(ceil_div(problem.p, tile.outputs)) * double(ceil_div(problem.q, tile.outputs));
-    const double transforms = cost.input * double(ceil_div(group.channels, kModelLanes)) +
-                              cost.output * double(ceil_div(group.outputs, kModelLanes));
-    const double compute =
-        tiles * (weights / kModelLanes / kShare + double(problem.groups) * transforms);
-    return overlap(compute / kCores, weights);
-}
-
-// What is lost in accuracy must be worth it.
-constexpr double kLeastGain = 0.9;
-
-// Shape that costs least, or -1 where the direct algorithm does.
-int best_shape(const Problem& problem) {
-    const Group group = group_of(problem);
-    const bool plain = problem.stride_h == 1 && problem.stride_w == 1 && problem.dilation_h == 1 &&
-                       problem.dilation_w == 1 && problem.r == problem.s;
-    if (!plain) return -1;
-    int best = -1;
-    double least = kLeastGain * direct_cost(problem);
-    for (int shape = 0; shape < kWinogradShapes; ++shape) {
-        if (kWinogradTiles[shape].taps != problem.r || group.channels > kMostChannels[shape]) {
-            continue;
-        }
-        const double cost = winograd_cost(problem, shape);
-        if (cost < least) {
-            least = cost;
-            best = shape;
-        }
-    }
-    return best;
-}
-
-// -- how it is cut
-// ---------------------------------------------------------------------------------
-
+// Below this many multiply-adds of the direct sum a thread costs more to wake than it computes.
 constexpr double kThreadMacs = 1 << 19;
 // Outputs of one row that are transformed at a time: long rows of memory are read faster.
 constexpr Index kMostPixels = 128;
@@ -117,7 +38,7 @@ enum class Weights {
 // Cost of a task beside its tiles and panels: transforming a tile counts as part of a panel,
 // reading a panel of weights as a few tiles. The last thread is waited for.
 constexpr double kTransformPanels = 0.4, kWeightTiles = 4, kWait = 0.15;
-constexpr Index kMostTasks = 16;  // for each thread; beyond, uneven shares no longer matter
+constexpr Index kMostTasks = 4;  // for each thread, of those that the caches ask for and more
 
 // Cuts tiles and panels into blocks so that the slowest thread has least to do. Blocks of tiles
 // are whole runs where they can be.
@@ -126,7 +47,8 @@ void balance(WinogradBlocking& b, Index panels, Index groups, int threads, Index
     const Index least_blocks = ceil_div(b.tiles, most_tiles);
     const bool even_runs = b.tiles_w % b.run == 0;
     double best = 0;
-    for (Index blocks = least_blocks; blocks <= least_blocks + kMostTasks * threads; ++blocks) {
+    const Index most_blocks = std::min(b.tiles, least_blocks + kMostTasks * threads);
+    for (Index blocks = least_blocks; blocks <= most_blocks; ++blocks) {
         Index tiles = ceil_div(b.tiles, blocks);
         const Index whole = ceil_div(tiles, b.run) * b.run;
         if (even_runs && whole <= most_tiles) tiles = whole;
@@ -259,8 +181,7 @@ Layout<T> make_layout(const Problem& problem, int shape, const Resources& resour
     return layout;
 }
 
-// -- running
-// ---------------------------------------------------------------------------------------
+// -- running --
 
 template <class T>
 View<const T> group_weights(const Problem& problem, View<const T> w, Index group) {
@@ -352,7 +273,7 @@ class Run {
 
 template <int SHAPE>
 bool takes(const Problem& problem, bool fast) {
-    return fast && best_shape(problem) == SHAPE;
+    return fast && winograd_shape(problem) == SHAPE;
 }
 
 template <class T, int SHAPE>

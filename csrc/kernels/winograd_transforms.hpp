@@ -180,55 +180,53 @@ struct WideLanes<float> {
     }
 };
 
+// TAPS vectors of w evaluated at the points and divided by N there.
 template <int PAIRS, int TAPS>
-struct WeightMatrix {
-    double at[2 * PAIRS + 2][TAPS];
-
-    constexpr WeightMatrix() : at{} {
-        const Interpolation<PAIRS> points;
-        at[0][0] = 1 / points.at_zero;
-        for (int i = 0; i < PAIRS; ++i) {
-            for (int k = 0; k < TAPS; ++k) {
-                const double value = power(points.point[i], k) / points.at_pair[i];
-                at[2 * i + 1][k] = value;
-                at[2 * i + 2][k] = k % 2 ? -value : value;
-            }
+inline void transform_weights(const Vec<double> (&w)[TAPS], Vec<double> (&u)[2 * PAIRS + 2]) {
+    constexpr Interpolation<PAIRS> kAt;
+    u[0] = w[0] * (1 / kAt.at_zero);
+#pragma GCC unroll 4
+    for (int i = 0; i < PAIRS; ++i) {
+        Vec<double> even = w[0] * (1 / kAt.at_pair[i]);
+        Vec<double> odd = w[1] * (kAt.point[i] / kAt.at_pair[i]);
+#pragma GCC unroll 8
+        for (int k = 2; k < TAPS; ++k) {
+            (k % 2 ? odd : even) += w[k] * (power(kAt.point[i], k) / kAt.at_pair[i]);
         }
-        at[2 * PAIRS + 1][TAPS - 1] = 1;
+        u[2 * i + 1] = even + odd;
+        u[2 * i + 2] = even - odd;
     }
-};
+    u[2 * PAIRS + 1] = w[TAPS - 1];
+}
 
 // One vector of output channels: TAPS * TAPS vectors at `w`; rounded once, from double.
 template <class T, int PAIRS, int OUTPUTS>
 void winograd_weights(const T* w, T* u, Index u_pitch) {
     constexpr int kSize = 2 * PAIRS + 2, kTaps = kSize - OUTPUTS + 1, kL = kLanes<T>;
-    static constexpr WeightMatrix<PAIRS, kTaps> kMatrix;
+    alignas(64) T tile[kSize * kSize * kL];  // positions may be a power of two apart at u
     for (int lane = 0; lane < kL; lane += kLanes<double>) {
-        Vec<double> half[kTaps][kSize];
+        Vec<double> half[kSize][kTaps];
         for (int s = 0; s < kTaps; ++s) {
-            Vec<double> tap[kTaps];
+            Vec<double> tap[kTaps], column[kSize];
 #pragma GCC unroll 5
             for (int r = 0; r < kTaps; ++r) {
                 tap[r] = WideLanes<T>::widen(w + (r * kTaps + s) * kL + lane);
             }
+            transform_weights<PAIRS, kTaps>(tap, column);
 #pragma GCC unroll 8
-            for (int i = 0; i < kSize; ++i) {
-                Vec<double> value = tap[0] * kMatrix.at[i][0];
-#pragma GCC unroll 4
-                for (int r = 1; r < kTaps; ++r) value += tap[r] * kMatrix.at[i][r];
-                half[s][i] = value;
-            }
+            for (int i = 0; i < kSize; ++i) half[i][s] = column[i];
         }
         for (int i = 0; i < kSize; ++i) {
+            Vec<double> row[kSize];
+            transform_weights<PAIRS, kTaps>(half[i], row);
 #pragma GCC unroll 8
             for (int j = 0; j < kSize; ++j) {
-                Vec<double> value = half[0][i] * kMatrix.at[j][0];
-#pragma GCC unroll 4
-                for (int s = 1; s < kTaps; ++s) value += half[s][i] * kMatrix.at[j][s];
-                WideLanes<T>::narrow(u + (i * kSize + j) * u_pitch + lane, value);
+                WideLanes<T>::narrow(tile + (i * kSize + j) * kL + lane, row[j]);
             }
         }
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < kSize * kSize; ++i) store(u + i * u_pitch, load(tile + i * kL));
 }
 
 // The functions of one tile shape.
