@@ -32,6 +32,9 @@ ODD = [
     case(5, 13, 18, 3, 3, 2, stride=2, pad=((0, 2), (1, 0)), bias=True, activation="relu"),
     case(4, 9, 40, 3, 3, stride=(2, 1), pad=1, pad_mode="reflect", bias=True),
     case(4, 40, 9, 3, 3, stride=(1, 2), pad=2, pad_mode="wrap"),
+    # a border on the right alone, which even and odd columns picked in registers would miss
+    case(5, 16, 16, 3, 3, stride=2, pad=((0, 1), (0, 1)), pad_mode="edge"),
+    case(3, 8, 70, 3, 3, stride=2, pad=((1, 0), (0, 1)), pad_mode="reflect"),
     case(6, 12, 11, 5, 3, stride=3, pad="same", pad_mode="edge", activation="silu"),
     case(6, 15, 16, 3, 3, dilation=2, pad=2, pad_mode="symmetric"),
     case(7, 1, 9, 1, 7, 3, pad="same"),

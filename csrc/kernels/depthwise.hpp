@@ -270,7 +270,7 @@ struct PlaneGeometry {
         for (Index phase = 0; phase < phases; ++phase) {
             inside[phase] = inside_lanes(column + phase, step, length, problem.w);
         }
-        const bool framed = column >= 0 && column + reach + lanes <= problem.w;
+        const bool framed = column >= 0 && column + (lanes - 1) * step + reach < problem.w;
         const Index pitch = job.arrays.x.stride[2] * Index(sizeof(T));
         // rows a multiple of a page apart would push each other out of the cache
         pairs = strip_shape(problem, false) == kPairsShape;
