@@ -3,9 +3,9 @@
 // loaded once per kernel column; both layouts run the same tile, with pixels or channels as lanes.
 #include <algorithm>
 #include <cmath>
-#include <thread>
 
 #include "conv/algorithm.hpp"
+#include "conv/tasks.hpp"
 #include "cpu.hpp"
 #include "workspace.hpp"
 
@@ -26,7 +26,6 @@ constexpr double kTasksPerThread = 8;
 constexpr double kVectorBytesWork = 3;
 // x and y together are fetched ahead where they are larger than so many second-level caches.
 constexpr double kCachedShare = 4;
-constexpr int kThreadsPerProcessor = 4;
 
 Index ceil_div(Index a, Index b) {
     return (a + b - 1) / b;
@@ -57,9 +56,7 @@ DepthwiseCut make_cut(const Problem& problem, bool channel_lanes, int& threads) 
     cut.channel_lanes = channel_lanes;
     kernels_for<T>().depthwise_geometry(problem, cut);
     const double work = total_work<T>(problem, cut);
-    static const int processors = std::max(2, int(std::thread::hardware_concurrency()));
-    threads = std::min(threads, kThreadsPerProcessor * processors);
-    threads = int(std::max(1.0, std::min(double(threads), work / kThreadWork)));
+    threads = int(std::max(1.0, std::min(double(threads_at_most(threads)), work / kThreadWork)));
     const double wanted =
         threads == 1
             ? 1

@@ -13,14 +13,18 @@ inline double multiply_adds(const Problem& problem) {
            double(problem.c / problem.groups) * double(problem.r) * double(problem.s);
 }
 
-// A thread with fewer than `least` multiply-adds costs more to wake than it computes; more than a
-// few threads for each processor only wait for each other, and creating them can fail.
-inline int useful_threads(const Problem& problem, int threads, double least) {
+// More than a few threads for each processor only wait for each other, and creating them can fail.
+inline int threads_at_most(int threads) {
     constexpr int kThreadsPerProcessor = 4;
     // asking costs more than a small convolution
     static const int processors = std::max(2, int(std::thread::hardware_concurrency()));
-    threads = std::min(threads, kThreadsPerProcessor * processors);
-    return int(std::max(1.0, std::min(double(threads), multiply_adds(problem) / least)));
+    return std::min(threads, kThreadsPerProcessor * processors);
+}
+
+// A thread with fewer than `least` multiply-adds costs more to wake than it computes.
+inline int useful_threads(const Problem& problem, int threads, double least) {
+    const double most = threads_at_most(threads);
+    return int(std::max(1.0, std::min(most, multiply_adds(problem) / least)));
 }
 
 }  // namespace fastconv
