@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ for variable in ("FASTCONV_BACKEND", "FASTCONV_PRECISION", "FASTCONV_THREADS", "
 pytest.register_assert_rewrite("support")
 
 from support import backends, ratios  # noqa: E402
+
+from fastconv.options import environment  # noqa: E402
 
 settings.register_profile(
     "fixed",
@@ -69,3 +72,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 def fast_backend(request: pytest.FixtureRequest) -> str:
     """Name of a CPU backend other than the reference, for what would take the oracle minutes."""
     return backends.present(request.param)
+
+
+@pytest.fixture
+def fresh_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Let a test set FASTCONV_* variables, which are read once a process."""
+    environment.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    environment.cache_clear()

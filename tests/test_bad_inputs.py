@@ -8,7 +8,6 @@ definition. Rejected calls allocate next to nothing.
 from __future__ import annotations
 
 import datetime
-import functools
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,9 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from support import backends, oracle, processes
-from support.cases import Arrays, Case, draw, generator
-from support.judge import judge, judge_crop, on, verdict
+from support import memory_traps, traps
+from support.cases import Case, draw
+from support.judge import judge_crop, on
+from support.memory_traps import far_apart
+from support.traps import agree
 
 import fastconv
 from fastconv import accuracy
@@ -68,211 +69,10 @@ def call(x: Any, w: Any, says: str = "", **options: Any) -> Call:
     return Call(x, w, options, says)
 
 
-def agree(*cases: Case, data: str = "integers") -> Callable[[str], None]:
-    """Check cases against the definition, in float32 and float64."""
-
-    def check(backend: str) -> None:
-        for case in cases:
-            for dtype in backends.FLOATS:
-                judge(on(backend), case.with_(dtype=dtype), data)
-
-    return check
-
-
-# -- rows that need more than a call ---------------------------------------------------------------
-
-
-def strided_kernel(backend: str) -> None:
-    a = generator("24").integers(-9, 9, (3, 3, 4, 4)).astype("f4")
-    x, w = np.ones((3, 3, 2, 2), "f4"), a[:, :, ::2, ::2]
-    y = fastconv.conv2d(x, w, backend=backend)
-    assert np.array_equal(y, np.broadcast_to(w.sum((1, 2, 3))[:, None, None], (3, 3, 1, 1)))
-
-
-def channels_last_memory(backend: str) -> None:
-    case = Case((1, 1, 100, 100), (64, 1, 3, 3), pad=1)
-    x, w, _ = draw(case, "integers")
-    held = [np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) for a in (x, w)]
-    y = fastconv.conv2d(*held, pad=1, backend=backend)
-    assert np.array_equal(y, oracle.windowed(case, Arrays(x, w, None)))
-
-
-def border_wider_than_the_image(backend: str) -> None:
-    x = np.arange(1, 17, dtype="f4").reshape(16, 1, 1, 1)
-    y = fastconv.conv2d(x, np.full((1, 1, 1, 1), 3, "f4"), pad=1, backend=backend)
-    want = np.zeros((16, 1, 3, 3), "f4")
-    want[:, 0, 1, 1] = 3 * x[:, 0, 0, 0]
-    assert np.array_equal(y, want)
-
-
-def every_channel_count(backend: str) -> None:
-    agree(*(Case((1, c, 3, 4), (k, c, 2, 3), pad=1) for c in range(1, 18) for k in range(1, 18)))(
-        backend
-    )
-
-
-def im2col_beyond_int32(backend: str) -> None:
-    """The whole problem on fast backends; the oracle runs one image of it, two channels."""
-    case = Case((10, 1, 81, 980), (32, 1, 21, 11), stride=(2, 1), pad=(10, 5))
-    if backend == "reference":
-        case = case.with_(x=(1, 1, 81, 980), w=(2, 1, 21, 11))
-    arrays = draw(case, "normal")
-    y = on(backend)(arrays.x, arrays.w, **case.arguments)
-    p, q = y.shape[2:]
-    for rows in (slice(0, 2), slice(19, 21), slice(p - 2, p)):
-        for columns in (slice(0, 7), slice(q - 7, q)):
-            judge_crop(case, arrays, y, rows, columns)
-
-
-LARGE_IM2COL = """
-import resource, sys
-import numpy as np
-import fastconv
-from support.cases import Arrays, Case
-from support.judge import judge_crop, on
-
-cap = 3 << 30
-resource.setrlimit(resource.RLIMIT_AS, (cap, cap))
-case = Case((1, 64, 1167, 1167), (int(sys.argv[2]), 64, 5, 5), dilation=2)
-x = np.arange(64 * 1167 * 1167, dtype=np.uint32).reshape(case.x)
-x *= 2654435761
-x >>= 23
-x = x.view(np.int32)
-x -= 256
-x = x.astype(np.float32)
-w = np.random.default_rng(30).standard_normal(case.w, np.float32)
-y = on(sys.argv[1])(x, w, **case.arguments)
-for rows in (slice(0, 1), slice(577, 578), slice(1158, 1159)):
-    for columns in (slice(0, 3), slice(1150, 1159)):
-        judge_crop(case, Arrays(x, w, None), y, rows, columns)
-print("right")
-"""
-
-
-def im2col_beyond_memory(backend: str) -> None:
-    """im2col would take 8.6 GB and 2.15e9 elements whatever K is; numba takes an eighth of K."""
-    if backend == "reference":
-        return  # the definition in longdouble is what the other two are held against, on crops
-    channels = "64" if backend == "native" else "8"
-    assert processes.run(LARGE_IM2COL, backend, channels).strip() == "right"
-
-
-def available_gigabytes() -> float:
-    """Memory that can be had without swapping; plenty where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 1e3
-    return next(int(line.split()[1]) / 2**20 for line in lines if line.startswith("MemAvailable"))
-
-
-@functools.cache
-def far_apart() -> tuple[Array, Array]:
-    """Return an image of 2.4 GB and room for its result: built once, paging in takes longest."""
-    if available_gigabytes() < 6:
-        pytest.skip("needs 5 GB of free memory")
-    x = np.empty((1, 1, 300000, 1000))
-    x[..., 0::2, 0::2] = x[..., 1::2, 1::2] = 0
-    x[..., 0::2, 1::2] = x[..., 1::2, 0::2] = 1
-    return x, np.empty((1, 1, 300000, 999))
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _release_memory() -> Iterator[None]:
     yield
     far_apart.cache_clear()
-
-
-def offsets_beyond_two_gigabytes(backend: str) -> None:
-    """The oracle takes every 499th row, whose byte offsets pass 2**31 all the same."""
-    x, out = far_apart()
-    w, stride = np.ones((1, 1, 1, 2)), 1
-    if backend == "reference":
-        out, stride = out[:, :, :602], (499, 1)
-    out.fill(np.nan)
-    y = fastconv.conv2d(x, w, stride, out=out, backend=backend)
-    assert y[0, 0, -1].min() == y[0, 0, -1].max() == 1
-    assert y.min() == y.max() == 1
-
-
-def nan_is_not_lost(backend: str) -> None:
-    for dtype in backends.FLOATS:
-        for taps in (1, 3):
-            w = np.full((2, 3, taps, taps), np.nan, dtype)
-            y = fastconv.conv2d(np.zeros((1, 3, 6, 7), dtype), w, pad=taps // 2, backend=backend)
-            assert np.isnan(y).all()
-
-
-def zero_times_infinity(backend: str) -> None:
-    w = np.ones((1, 1, 3, 3), "f4")
-    w[0, 0, 0, 2] = np.inf
-    y = fastconv.conv2d(np.ones((1, 1, 5, 6), "f4"), w, pad=1, backend=backend)
-    border = np.zeros((5, 6), bool)
-    border[0, :] = border[:, -1] = True
-    assert np.array_equal(np.isnan(y[0, 0]), border)
-    assert np.isposinf(y[0, 0][~border]).all()
-
-
-def byte_swapped(backend: str) -> None:
-    case = Case((2, 3, 7, 8), (4, 3, 3, 3), pad=1)
-    for code in ("f4", "f8"):
-        x, w, _ = draw(case.with_(dtype=np.dtype(code).name), "integers")
-        want = oracle.windowed(case, Arrays(x, w, None))
-        for swapped in ((True, False), (False, True), (True, True)):
-            held = [a.astype(">" + code) if s else a for a, s in zip((x, w), swapped, strict=True)]
-            y = fastconv.conv2d(*held, pad=1, backend=backend)
-            assert y.dtype == np.dtype(code)
-            assert np.array_equal(y, want)
-        out = np.empty(want.shape, ">" + code)
-        assert fastconv.conv2d(x, w, pad=1, out=out, backend=backend) is out
-        assert np.array_equal(out, want)
-
-
-def mixed_promotes(backend: str) -> None:
-    x = generator("35").integers(-(2**31), 2**31, (1, 1, 5, 5)).astype("i4")
-    y = fastconv.conv2d(x, np.full((1, 1, 1, 1), 0.5), backend=backend)
-    assert y.dtype == np.float64
-    assert np.array_equal(y, x * 0.5)
-
-
-def integers_wrap(backend: str) -> None:
-    x, w = np.full((1, 1, 1, 9), 2**62), np.full((1, 1, 1, 1), 2)
-    if not backends.serves(backend, "int64"):
-        with pytest.raises(fastconv.BackendUnsupported, match="int64"):
-            fastconv.conv2d(x, w, backend=backend)
-        return
-    assert (fastconv.conv2d(x, w, backend=backend) == -(2**63)).all()
-    assert (fastconv.conv2d(x, w * 2, backend=backend) == 0).all()
-
-
-GUARDED = """
-import sys
-from support.guard import walk
-from support.judge import on
-print(walk(on(sys.argv[1]), range(1, 34), sys.argv[2].split(",")))
-"""
-
-
-def guard_pages(backend: str) -> None:
-    wanted = ("float32", "float16", "int8") if backend == "numba" else backends.ALL_DTYPES[:4]
-    dtypes = [d for d in wanted if backends.serves(backend, d)]  # compiling a dtype takes seconds
-    calls = processes.run(GUARDED, backend, ",".join(dtypes))
-    assert int(calls) == len(dtypes) * 33 * 8 * 2
-
-
-def memory_layout(backend: str) -> None:
-    case = Case((2, 3, 6, 7), (4, 3, 3, 2))
-    x, w, _ = draw(case, "integers")
-    for image in (x, x[..., ::-1, ::-1]):
-        odd = np.frombuffer(b"\0" + image.tobytes(), "u1", offset=1).view("f4").reshape(x.shape)
-        assert not odd.flags.writeable
-        for held in (image, odd):
-            y = fastconv.conv2d(held, w, backend=backend)
-            assert verdict(case, Arrays(np.ascontiguousarray(image), w, None), y).error == 0
-    odd = np.frombuffer(b"\0" + w.tobytes(), "u1", offset=1).view("f4").reshape(w.shape)
-    assert np.array_equal(
-        fastconv.conv2d(x, odd, backend=backend), fastconv.conv2d(x, w, backend=backend)
-    )
 
 
 class Tensor:
@@ -288,76 +88,6 @@ class Tensor:
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise AssertionError("must not be copied to the host behind the caller's back")
-
-
-REFUSED_SCRATCH = """
-import resource, sys
-import numpy as np
-import fastconv
-from support.cases import Case, draw
-from support.judge import on
-
-backend = sys.argv[1]
-case = Case((1, 256, 64, 64), (64, 256, 3, 3), pad=1, dtype="float64")
-arrays = draw(case, "integers")
-out = np.empty(case.problem.out_shape)
-convolve = on(backend, threads=2)
-small = [a[:, :16] for a in arrays[:2]]
-want = fastconv.conv2d(*small, pad=1, backend="reference")
-# compile and start threads while there is memory
-assert np.array_equal(convolve(*small, pad=1), want)
-
-scratch = fastconv.explain(*arrays[:2], pad=1, backend=backend, threads=2).scratch_bytes
-assert scratch > 1 << 17, f"{scratch} bytes are not enough to refuse"
-with open("/proc/self/statm") as file:
-    used = int(file.read().split()[0]) * resource.getpagesize()
-hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), hard))
-hoard, size = [], 1 << 24  # until no block of 64 KiB is left, in the heap or outside
-while size >= 1 << 16:
-    try:
-        hoard.append(np.empty(size, np.uint8))
-    except MemoryError:
-        size //= 2
-refusals = 0
-for repeat in range(3):
-    try:
-        convolve(*arrays[:2], pad=1, out=out)
-    except MemoryError:
-        refusals += 1
-del hoard
-resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-assert refusals == 3, f"scratch was granted {3 - refusals} times"
-assert np.array_equal(convolve(*small, pad=1), want)
-print("refused, then right")
-"""
-
-
-def refused_by_the_extension() -> None:
-    """The extension's own switch refuses the next allocations: one, two, every thread's."""
-    from fastconv import _native  # type: ignore[attr-defined]
-
-    case = Case((2, 70, 20, 20), (40, 70, 3, 3), pad=1)
-    arrays = draw(case, "normal")
-    want = on("native")(arrays.x, arrays.w, pad=1)
-    for count in (1, 2, 5):
-        for threads in (1, 2, 7):
-            _native.fail_next_allocations(count)
-            try:
-                with pytest.raises(MemoryError):
-                    on("native")(arrays.x, arrays.w, pad=1, threads=threads)
-            finally:
-                _native.fail_next_allocations(0)
-            again = on("native")(arrays.x, arrays.w, pad=1, threads=threads)
-            assert np.array_equal(again, want)
-
-
-def refused_allocation(backend: str) -> None:
-    if backend == "native":
-        refused_by_the_extension()
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("this platform does not say how much address space is in use")
-    assert processes.run(REFUSED_SCRATCH, backend).strip() == "refused, then right"
 
 
 # -- the table -------------------------------------------------------------------------------------
@@ -450,22 +180,22 @@ TABLE = [
              dilation=np.int16(1), groups=np.int8(2)),
     )(backend), "R"),
     Row(23, "scipy#8814", [call((1, 1, 300, 300), bc(1, 1, 1, 700000), "700000")], "E"),
-    Row(24, "pytorch#1246", strided_kernel, "R"),
-    Row(25, "pytorch#82060", channels_last_memory, "R"),
-    Row(26, "pytorch#90142: pad >= kernel", border_wider_than_the_image, "R"),
+    Row(24, "pytorch#1246", traps.strided_kernel, "R"),
+    Row(25, "pytorch#82060", traps.channels_last_memory, "R"),
+    Row(26, "pytorch#90142: pad >= kernel", traps.border_wider_than_the_image, "R"),
     Row(27, "1x1 shortcuts", agree(
         Case((2, 2, 7, 8), (3, 2, 1, 1), stride=2), Case((2, 2, 7, 8), (3, 2, 1, 1), pad=1),
         Case((2, 2, 7, 8), (3, 2, 1, 1), stride=2, pad=1),
     ), "R"),
-    Row(28, "pytorch#21597", every_channel_count, "R"),
-    Row(29, "oneDNN#122: im2col int32", im2col_beyond_int32, "R"),
-    Row(30, "pytorch#9404: 3 GB are enough", im2col_beyond_memory, "R"),
-    Row(31, "scipy#10761: byte offset > 2**31", offsets_beyond_two_gigabytes, "R"),
-    Row(32, "tensorflow#63391, pytorch#12484: NaN lost", nan_is_not_lost, "R"),
-    Row(33, "0*inf at the border", zero_times_infinity, "R"),
-    Row(34, "scipy#7388: byte-swapped", byte_swapped, "R"),
-    Row(35, "scipy#10527: int32 x, float64 w", mixed_promotes, "R"),
-    Row(36, "scipy#6076: 2**62 * 2", integers_wrap, "R"),
+    Row(28, "pytorch#21597", traps.every_channel_count, "R"),
+    Row(29, "oneDNN#122: im2col int32", memory_traps.im2col_beyond_int32, "R"),
+    Row(30, "pytorch#9404: 3 GB are enough", memory_traps.im2col_beyond_memory, "R"),
+    Row(31, "scipy#10761: byte offset > 2**31", memory_traps.offsets_beyond_two_gigabytes, "R"),
+    Row(32, "tensorflow#63391, pytorch#12484: NaN lost", traps.nan_is_not_lost, "R"),
+    Row(33, "0*inf at the border", traps.zero_times_infinity, "R"),
+    Row(34, "scipy#7388: byte-swapped", traps.byte_swapped, "R"),
+    Row(35, "scipy#10527: int32 x, float64 w", traps.mixed_promotes, "R"),
+    Row(36, "scipy#6076: 2**62 * 2", traps.integers_wrap, "R"),
     Row(37, "dtype guard", [
         call(bad, np.ones((1, 1, 1, 1), "f4")) for bad in (
             np.ones(ONE, object), np.full(ONE, "1"), np.full(ONE, b"1"), np.zeros(ONE, "M8[s]"),
@@ -485,13 +215,13 @@ TABLE = [
         call(matrix(8, 8), np.ones((1, 1, 3, 3))),
         call(np.ones((1, 1, 8, 8)), matrix(3, 3)),
     ], "E"),
-    Row(39, "XNNPACK#4190: tail over-read", guard_pages, "R"),
-    Row(40, "memory layout", memory_layout, "R"),
+    Row(39, "XNNPACK#4190: tail over-read", memory_traps.guard_pages, "R"),
+    Row(40, "memory layout", traps.memory_layout, "R"),
     Row(41, "device mix", [
         call(Tensor(), TAP, "numpy.asarray(x)"), call(ONE, Tensor(), "numpy.asarray(w)"),
         call(ONE, TAP, "bias", bias=Tensor()), call(ONE, TAP, "out", out=Tensor()),
     ], "T"),
-    Row(42, "allocation fails inside a parallel region", refused_allocation, "M"),
+    Row(42, "allocation fails inside a parallel region", memory_traps.refused_allocation, "M"),
 ]  # fmt: skip
 
 

@@ -10,20 +10,14 @@ import pytest
 from support import processes
 from support.backends import present
 from support.cases import Case, draw, generator
+from support.example import BIAS, WANT, Array, W, X
+from support.held import misaligned, packed_field, read_only, spaced
 from support.judge import assert_same_bits
-from test_arguments import misaligned, packed_field, read_only, spaced
 
 import fastconv
 from fastconv import calls
 from fastconv.backends import native
 from fastconv.options import resolve
-
-Array = np.ndarray[Any, Any]
-
-X = generator("direct x").integers(-9, 9, (2, 3, 7, 8)).astype("f4")
-W = generator("direct w").integers(-9, 9, (4, 3, 3, 2)).astype("f4")
-BIAS = generator("direct bias").integers(-9, 9, 4).astype("f4")
-WANT = fastconv.conv2d(X, W, 2, 1, bias=BIAS, backend="reference")
 
 
 @pytest.fixture(autouse=True)
