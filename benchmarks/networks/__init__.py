@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fastconv import ConvProblem
+from fastconv.cli.layers import Layer, table
 
 FOLDER = Path(__file__).parent
 
@@ -26,50 +26,6 @@ NAMES = (
     "alexnet", "vgg16", "unet", "resnet50", "resnext50", "mobilenet_v2", "efficientnet_b0",
     "convnext_t", "filters",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One distinct convolution of a network, on one image.
-
-    Attributes
-    ----------
-    network, name : str
-    c, h, w, k, r, s, stride, pad, groups, dilation : int
-        As in `fastconv.ConvProblem`; stride, pad and dilation are the same on both axes.
-    count : int
-        How many times the network holds this convolution.
-    """
-
-    network: str
-    name: str
-    c: int
-    h: int
-    w: int
-    k: int
-    r: int
-    s: int
-    stride: int
-    pad: int
-    groups: int
-    dilation: int
-    count: int
-
-    def problem(self, batch: int = 1) -> ConvProblem:
-        """Describe the layer as float32, NCHW."""
-        return ConvProblem.describe(
-            (batch, self.c, self.h, self.w),
-            (self.k, self.c // self.groups, self.r, self.s),
-            stride=self.stride,
-            pad=self.pad,
-            dilation=self.dilation,
-            groups=self.groups,
-        )
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one such layer on one image."""
-        return self.problem().cost.macs
 
 
 @dataclass(frozen=True)
@@ -122,10 +78,7 @@ def load(name: str) -> Network:
         raise ValueError(f"there is no network {name!r}; choose from {', '.join(NAMES)}")
     with (FOLDER / f"{name}.toml").open("rb") as file:
         data = tomllib.load(file)
-    columns = data["columns"]
-    layers = tuple(
-        Layer(network=name, **dict(zip(columns, row, strict=True))) for row in data["layers"]
-    )
+    layers = table(name, data)
     if len({layer.name for layer in layers}) != len(layers):
         raise ValueError(f"{name}.toml has two layers of one name")
     return Network(

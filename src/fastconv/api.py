@@ -7,9 +7,9 @@ from typing import Any, cast
 import numpy as np
 
 from . import arguments, calls, dispatch
-from .calls import Pad, Shape, Size
 from .dtypes import Promotion, as_dtype
 from .explanation import Explanation
+from .geometry import Pad, Shape, Size
 from .options import current, resolve
 from .problem import ConvProblem, Cost
 
@@ -75,7 +75,7 @@ def conv2d(
     precision : {"strict", "fast"}, optional
         ``strict`` (default) sums every product in floating point, the same bits for any number
         of threads or images in the batch; ``fast`` permits separable kernels in two passes,
-        Winograd, FFT and TF32, within bounds of their own (`fastconv.accuracy.FAST`).
+        Winograd and FFT, within bounds of their own (`fastconv.accuracy.FAST`).
     backend : {"cuda", "native", "numba", "reference"}, optional
         Serves or raises. Default: by the kind of array, then the first that can.
     threads : int, optional

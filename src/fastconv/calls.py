@@ -15,12 +15,9 @@ from .backends import Backend, Direct, algorithm_for, direct
 from .dispatch import Choice
 from .dtypes import Promotion, as_dtype, promote
 from .errors import DTypeError
+from .geometry import Shape
 from .options import Options
 from .problem import ConvProblem
-
-Shape = tuple[int, ...]
-Size = int | tuple[int, int]
-Pad = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
 
 
 class Described(NamedTuple):

@@ -1,4 +1,4 @@
-"""Strides, pads and output sizes, in Python integers. A leaf."""
+"""Strides, pads and output sizes: their types, and their checks in Python integers. A leaf."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy as np
 
 from .errors import ShapeError
 
+Shape = tuple[int, ...]
+#: (vertical, horizontal), and ((top, bottom), (left, right)).
 Pair = tuple[int, int]
+Pads = tuple[Pair, Pair]
+#: Strides and dilations, and pads, as callers write them.
+Size = int | Pair
+Pad = int | Pair | Pads | str
+
 PAD_NAMES = ("valid", "same", "same_lower", "full")
 
 

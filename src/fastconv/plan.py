@@ -12,10 +12,11 @@ import numpy as np
 
 from . import arguments, calls, dispatch
 from .backends import Direct, Weights, pack
-from .calls import Call, Pad, Shape, Size
+from .calls import Call
 from .dtypes import as_dtype
 from .errors import DTypeError, ShapeError
 from .explanation import Explanation
+from .geometry import Pad, Shape, Size
 from .options import resolve
 from .problem import ConvProblem, array_axes, format_shape
 

@@ -25,9 +25,8 @@ from .activations import ACTIVATIONS
 from .borders import PAD_MODES
 from .dtypes import Promotion, accumulator, is_float, itemsize
 from .errors import DTypeError, ShapeError, SizeError
+from .geometry import Pads, Pair
 
-Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]
 Rank = Literal[2, 3, 4]
 
 #: Sizes, strides, pads and dilations stay below this, so that 64-bit index arithmetic cannot wrap.

@@ -178,15 +178,8 @@ def _cases(options: argparse.Namespace) -> list[Callable[[], Case]]:
         raise UsageError(f"--{next(iter(given)).replace('_', '-')} needs --x")
     found = []
     for layer in layers.named(options.network):
-        geometry = {
-            "stride": layer.stride, "pad": layer.pad, "groups": layer.groups,
-            "dilation": layer.dilation, **common,
-        }  # fmt: skip
-        shapes = (1, layer.c, layer.h, layer.w), (
-            layer.k, layer.c // layer.groups, layer.r, layer.s,
-        )  # fmt: skip
-        name = f"{layer.network} {layer.name}"
-        found.append(_case(name, *shapes, geometry, options.dtype))
+        name, geometry = f"{layer.network} {layer.name}", {**layer.geometry, **common}
+        found.append(_case(name, *layer.shapes(), geometry, options.dtype))
     return found
 
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+from ..geometry import Shape
+from ..problem import ConvProblem
 from .errors import CommandError
 
 
-class Layer(NamedTuple):
-    """One convolution on one image, strides, pads and dilations the same on both axes."""
+@dataclass(frozen=True)
+class Layer:
+    """One convolution of a network, on one image.
+
+    Attributes
+    ----------
+    network, name : str
+    c, h, w, k, r, s, stride, pad, groups, dilation : int
+        As in `fastconv.ConvProblem`; stride, pad and dilation are the same on both axes.
+    count : int
+        How many times the network holds this convolution.
+    """
 
     network: str
     name: str
@@ -24,6 +37,26 @@ class Layer(NamedTuple):
     pad: int
     groups: int
     dilation: int = 1
+    count: int = 1
+
+    def shapes(self, batch: int = 1) -> tuple[Shape, Shape]:
+        """Shapes of x (N, C, H, W) and w (K, C/groups, R, S)."""
+        return (batch, self.c, self.h, self.w), (self.k, self.c // self.groups, self.r, self.s)
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The keyword arguments of conv2d that say how the kernel moves."""
+        names = ("stride", "pad", "dilation", "groups")
+        return {name: getattr(self, name) for name in names}
+
+    def problem(self, batch: int = 1) -> ConvProblem:
+        """Describe the layer as float32, NCHW."""
+        return ConvProblem.describe(*self.shapes(batch), **self.geometry)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one such layer on one image."""
+        return self.problem().cost.macs
 
 
 #: AlexNet whole; of the others, layers that differ in kind: early and late, strided, 1 x 1,
@@ -50,10 +83,14 @@ DEFAULT = (
 NETWORKS = tuple(dict.fromkeys(layer.network for layer in DEFAULT))
 
 
-def read(path: Path) -> tuple[Layer, ...]:
-    """Read a TOML file with ``columns``, a list of names, and ``layers``, a list of rows.
+def table(network: str, data: dict[str, Any]) -> tuple[Layer, ...]:
+    """Layers of a data file: ``columns``, names of fields of `Layer`, and ``layers``, its rows."""
+    columns = data["columns"]
+    return tuple(Layer(network, **dict(zip(columns, row, strict=True))) for row in data["layers"])
 
-    Columns are ``name`` and the fields of `Layer`; ``count`` is accepted and not used.
+
+def read(path: Path) -> tuple[Layer, ...]:
+    """Read a TOML file with a `table`.
 
     Raises
     ------
@@ -61,11 +98,7 @@ def read(path: Path) -> tuple[Layer, ...]:
         The file cannot be read, or its table is malformed.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        rows = [dict(zip(data["columns"], row, strict=True)) for row in data["layers"]]
-        for row in rows:
-            row.pop("count", None)
-        layers = tuple(Layer(path.stem, **row) for row in rows)
+        layers = table(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CommandError(f"--network: cannot read {path}: {error}") from None
     if not layers:
