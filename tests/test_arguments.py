@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -91,3 +92,20 @@ def test_equal_keys_of_another_type_are_still_refused(backend: str) -> None:
 def test_positional_arguments_end_after_pad() -> None:
     with pytest.raises(TypeError):
         fastconv.conv2d(X, W, 1, 1, 1)
+
+
+def test_signatures_agree() -> None:
+    """Written out one by one, for editors and `help`: names, order, defaults and types are one."""
+    call = list(inspect.signature(fastconv.conv2d).parameters.values())
+    assert list(inspect.signature(fastconv.explain).parameters.values()) == call
+    for function, own in (
+        (fastconv.plan_conv2d, {"x_shape", "x_dtype", "workspace"}),
+        (fastconv.output_shape, set()),
+        (fastconv.conv_cost, set()),
+    ):
+        given = inspect.signature(function).parameters
+        names = given.keys() - own
+        shared = [p for p in call if p.name in names]
+        assert [p for p in given.values() if p.name not in own] == shared, function
+    planned = inspect.signature(fastconv.plan_conv2d).parameters.keys()
+    assert {p.name for p in call} - planned == {"x", "out"}, "a plan is told of them later"

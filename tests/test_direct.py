@@ -13,6 +13,7 @@ from support.cases import Case, draw, generator
 from support.example import BIAS, WANT, Array, W, X
 from support.held import misaligned, packed_field, read_only, spaced
 from support.judge import assert_same_bits
+from support.memory import linux
 
 import fastconv
 from fastconv import calls
@@ -311,10 +312,7 @@ import fastconv
 from fastconv import calls
 from fastconv.backends import native
 from fastconv.options import resolve
-
-def resident():
-    with open("/proc/self/status") as file:
-        return next(int(l.split()[1]) << 10 for l in file if l.startswith("VmRSS:"))
+from support.memory import resident
 
 x, w = np.ones((1, 1, 40, 40), "f4"), np.ones((1, 1, 3, 3), "f4")
 problem = fastconv.ConvProblem.describe(x.shape, w.shape)
@@ -334,7 +332,7 @@ print("nothing left behind")
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@linux
 def test_nothing_leaks() -> None:
     present("native")
     assert processes.run(LEAK).strip() == "nothing left behind"

@@ -7,7 +7,7 @@ lowered, so that small problems, whose exact results are cheap, take it too.
 from __future__ import annotations
 
 import pickle
-import tracemalloc
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 from support.backends import FLOATS, present
 from support.cases import Arrays, Case, draw, generator, logical_image, logical_kernel
 from support.judge import assert_same_bits, compute
+from support.memory import traced_peak
 
 import fastconv
 from fastconv import accuracy, calls
@@ -361,12 +362,7 @@ def test_scratch_is_what_explain_says_and_does_not_grow_with_the_image() -> None
             report = fastconv.explain(x, kernel, **call)
             assert report.algorithm in ("fft", "separable")
             out = fastconv.conv2d(x, kernel, **call)
-            tracemalloc.start()
-            try:
-                fastconv.conv2d(x, kernel, out=out, **call)
-                peak = tracemalloc.get_traced_memory()[1]
-            finally:
-                tracemalloc.stop()
+            peak = traced_peak(partial(fastconv.conv2d, x, kernel, out=out, **call))
             assert peak <= report.scratch_bytes + (1 << 18), (report.algorithm, size)
             said.append(report.scratch_bytes)
         assert said[1] <= 1.1 * said[0]

@@ -129,6 +129,14 @@ def test_third_parties_stay_in_their_module(module: str) -> None:
             assert name in ("numpy", "fastconv", "") or name in sys.stdlib_module_names, name
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda p: p.stem)
+def test_test_files_share_through_support_alone(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            assert not any(n.startswith("test_") for n in names), f"{path.name}:{node.lineno}"
+
+
 def test_leaves_import_no_one() -> None:
     for leaf in ("errors", "activations", "borders"):
         assert inside(imports(leaf)) <= {"errors", ""}, leaf

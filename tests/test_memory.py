@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-import tracemalloc
-
 import numpy as np
 import pytest
 from support import processes
+from support.memory import linux, traced_peak
 
 import fastconv
-
-linux = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="resident memory is read from /proc"
-)
 
 PREAMBLE = """
 import sys
 import numpy as np
 import fastconv
+from support.memory import forget_peak, peak_resident, resident
 backend = sys.argv[1]
-
-def status(field):
-    with open("/proc/self/status") as file:
-        lines = file.read().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field + ":"))
-
-def forget_peak():
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
 """
 
 PEAK = (
@@ -46,9 +32,9 @@ for dtype in ("float32", "float64"):
         fastconv.conv2d(small, w, **call)
         scratch = fastconv.explain(x, w, **call).scratch_bytes
         forget_peak()
-        before = status("VmRSS")
+        before = resident()
         fastconv.conv2d(x, w, out=out, **call)
-        grown = status("VmHWM") - before
+        grown = peak_resident() - before
         im2col = 9 // groups * x.nbytes if groups == 1 else x.nbytes
         assert scratch < 40 << 20, f"{scratch} bytes of scratch for {dtype} {layout} {groups}"
         assert grown <= scratch + (6 << 20), (
@@ -80,10 +66,10 @@ def round_of_calls():
 
 for _ in range(3):
     round_of_calls()
-before = status("VmRSS")
+before = resident()
 for _ in range(10):
     round_of_calls()
-grown = status("VmRSS") - before
+grown = resident() - before
 assert grown < 2 << 20, f"300 calls left {grown} bytes behind"
 print("nothing left behind")
 """
@@ -114,12 +100,7 @@ def test_the_reference_s_own_scratch(
     arguments = {"pad": 1, "groups": groups, "backend": "reference"}
     out = fastconv.conv2d(image, kernel, **arguments)
     said = fastconv.explain(image, kernel, **arguments).scratch_bytes
-    tracemalloc.start()
-    try:
-        fastconv.conv2d(image, kernel, out=out, **arguments)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak = traced_peak(lambda: fastconv.conv2d(image, kernel, out=out, **arguments))
     assert 0.7 * said < peak < 1.1 * said
 
 

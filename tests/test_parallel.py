@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.memory import linux
 
 import fastconv
 from fastconv.dispatch import availability
@@ -24,7 +25,6 @@ if availability("native") is not None:
     pytest.skip("the native extension is not built", allow_module_level=True)
 
 PATIENCE = 120  # seconds until something that hangs counts as hanging
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 
 PROBE = """

@@ -22,6 +22,7 @@ from support.judge import (
     judge_determinism,
     judge_special_values,
 )
+from support.memory import linux
 
 import fastconv
 from fastconv.dtypes import is_float
@@ -230,10 +231,7 @@ LEAK = """
 import gc, sys
 import numpy as np
 import fastconv
-
-def resident():
-    with open("/proc/self/status") as file:
-        return next(int(l.split()[1]) << 10 for l in file if l.startswith("VmRSS:"))
+from support.memory import resident
 
 w = np.ones((64, 32, 5, 5), "f4")  # 205 kB, and as much again where it is packed
 x = np.ones((1, 32, 8, 8), "f4")
@@ -256,6 +254,6 @@ print("nothing left behind")
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@linux
 def test_plans_give_their_memory_back(fast_backend: str) -> None:
     assert processes.run(LEAK, fast_backend).strip() == "nothing left behind"

@@ -117,6 +117,7 @@ import numpy as np
 import fastconv
 from support.cases import Case, draw
 from support.judge import on
+from support.memory import address_space
 
 backend = sys.argv[1]
 case = Case((1, 256, 64, 64), (64, 256, 3, 3), pad=1, dtype="float64")
@@ -130,10 +131,8 @@ assert np.array_equal(convolve(*small, pad=1), want)
 
 scratch = fastconv.explain(*arrays[:2], pad=1, backend=backend, threads=2).scratch_bytes
 assert scratch > 1 << 17, f"{scratch} bytes are not enough to refuse"
-with open("/proc/self/statm") as file:
-    used = int(file.read().split()[0]) * resource.getpagesize()
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), hard))
+resource.setrlimit(resource.RLIMIT_AS, (address_space() + (64 << 20), hard))
 hoard, size = [], 1 << 24  # until no block of 64 KiB is left, in the heap or outside
 while size >= 1 << 16:
     try:
@@ -176,6 +175,6 @@ def refused_by_the_extension() -> None:
 def refused_allocation(backend: str) -> None:
     if backend == "native":
         refused_by_the_extension()
-    if not Path("/proc/self/statm").exists():
+    if not Path("/proc/self/status").exists():
         pytest.skip("this platform does not say how much address space is in use")
     assert processes.run(REFUSED_SCRATCH, backend).strip() == "refused, then right"
