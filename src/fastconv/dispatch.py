@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 #: Tried from the top; the last row takes every legal problem.
 TABLE = (
     Entry("cuda", "cupy", "CUDA kernels compiled at run time"),
-    Entry("native", "numpy", "C++ with a thread pool: im2col folded into a GEMM"),
+    Entry("native", "numpy", "C++ with a thread pool, an algorithm for each kind of problem"),
     Entry("numba", "numpy", "just-in-time compiled loops"),
     Entry("reference", "numpy", "the definition, in NumPy"),
 )
