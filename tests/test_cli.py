@@ -112,7 +112,10 @@ def test_interrupt_ends_with_130(monkeypatch, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_interrupt_of_a_running_benchmark():
+def test_interrupt_of_a_running_benchmark(request):
+    # what a shell starts in the background ignores the signal, and so would the child
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with subprocess.Popen(
         [sys.executable, "-m", "fastconv", "bench", *REFERENCE, "--rounds", "1000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

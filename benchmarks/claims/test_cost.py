@@ -53,7 +53,7 @@ def test_cost_layer(benchmark: Any, record: Record) -> None:
             "cost-layer",
             "One convolution is many multiplications and additions",
             "Each convolution operation involves multiple multiplications and additions",
-            "`conv_cost` of every layer of the nine data files against a count that walks over "
+            "`conv_cost` of every layer of every data file against a count that walks over "
             "output pixels and kernel taps; and the time of one layer, VGG-16's conv3_2.",
             (
                 "One output element costs (C / groups) * R * S multiply-accumulates, one layer "

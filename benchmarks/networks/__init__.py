@@ -21,10 +21,10 @@ from fastconv.cli.layers import Layer, table
 
 FOLDER = Path(__file__).parent
 
-#: Order of the tables: networks by year, then the filters.
+#: Order of the tables: networks by year, then layers of no network, then the filters.
 NAMES = (
     "alexnet", "vgg16", "unet", "resnet50", "resnext50", "mobilenet_v2", "efficientnet_b0",
-    "convnext_t", "filters",
+    "convnext_t", "unusual", "filters",
 )  # fmt: skip
 
 
