@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import measure, networks
+from benchmarks import calibrate, measure, networks
 from benchmarks.claims import writer
 from benchmarks.claims.fits import power_law
 from benchmarks.claims.pictures import six
 from benchmarks.claims.record import HOLDS, Claim, Plot
 from benchmarks.networks.results import Result, tables
 from benchmarks.tables import Table, markdown, plain
+from support import backends
 
 from fastconv import ConvProblem
+from fastconv.backends.native import fft
 
 #: Convolutions of each network as its architecture defines it.
 CONVOLUTIONS = {
@@ -228,3 +230,11 @@ def test_report(tmp_path: Path) -> None:
         replace(claim, key="other")
     with pytest.raises(ValueError, match="no verdict"):
         replace(claim, verdict="maybe")
+
+
+def test_every_constant_of_the_transforms_model_is_measured() -> None:
+    backends.present("native")
+    found = calibrate.measured(budget=0)
+    held = {n for n, v in vars(fft).items() if n.isupper() and isinstance(v, dict | float)}
+    assert found.keys() | {"TRANSFORM", "CALL"} == held - {"LEAST_GAIN", "LEAST_SAVED"}
+    assert all(np.isfinite(v) for by in found.values() for v in by.values())

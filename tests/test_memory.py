@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
-from support import processes
+from support import backends, processes
 from support.memory import linux, traced_peak
 
 import fastconv
@@ -20,25 +22,27 @@ backend = sys.argv[1]
 PEAK = (
     PREAMBLE
     + """
-for dtype in ("float32", "float64"):
-    for layout, groups in (("NCHW", 1), ("NHWC", 1), ("NCHW", 16)):
-        shape = (1, 16, 900, 900) if layout == "NCHW" else (1, 900, 900, 16)
-        x = np.ones(shape, dtype)
-        w = np.ones((16, 16 // groups, 3, 3), dtype)
-        call = dict(pad=1, groups=groups, layout=layout, threads=2, backend=backend)
-        out = np.ones(shape, dtype)
-        # compile, start threads, touch the code: once, on a little image
-        small = x[:, :, :40, :40] if layout == "NCHW" else x[:, :40, :40]
-        fastconv.conv2d(small, w, **call)
-        scratch = fastconv.explain(x, w, **call).scratch_bytes
-        forget_peak()
-        before = resident()
-        fastconv.conv2d(x, w, out=out, **call)
-        grown = peak_resident() - before
-        im2col = 9 // groups * x.nbytes if groups == 1 else x.nbytes
-        assert scratch < 40 << 20, f"{scratch} bytes of scratch for {dtype} {layout} {groups}"
-        assert grown <= scratch + (6 << 20), (
-            f"{dtype} {layout} groups={groups}: {grown} bytes more, explain said {scratch}")
+#: Groups of 1, 2, 4 and 16 channels, which algorithms of their own compute; narrow dtypes.
+cases = [(dtype, layout, groups) for dtype in ("float32", "float64")
+         for layout, groups in (("NCHW", 1), ("NHWC", 1), ("NCHW", 4), ("NCHW", 8), ("NCHW", 16))]
+for dtype, layout, groups in cases + [("float16", "NCHW", 1), ("int8", "NCHW", 1)]:
+    shape = (1, 16, 900, 900) if layout == "NCHW" else (1, 900, 900, 16)
+    x = np.ones(shape, dtype)
+    w = np.ones((16, 16 // groups, 3, 3), dtype)
+    call = dict(pad=1, groups=groups, layout=layout, threads=2, backend=backend)
+    report = fastconv.explain(x, w, **call)
+    out = np.ones(shape, report.problem.out_dtype)
+    # compile, start threads, touch the code: once, on a little image
+    small = x[:, :, :40, :40] if layout == "NCHW" else x[:, :40, :40]
+    fastconv.conv2d(small, w, **call)
+    scratch = report.scratch_bytes
+    forget_peak()
+    before = resident()
+    fastconv.conv2d(x, w, out=out, **call)
+    grown = peak_resident() - before
+    assert scratch < 40 << 20, f"{scratch} bytes of scratch for {dtype} {layout} {groups}"
+    assert grown <= scratch + (6 << 20), (
+        f"{dtype} {layout} groups={groups}: {grown} bytes more, explain said {scratch}")
 print("bounded")
 """
 )
@@ -122,3 +126,38 @@ def test_workspace_limits_scratch(fast_backend: str) -> None:
             report = fastconv.explain((4, 512, 64, 64), (512, 512, 3, 3), backend=fast_backend)
         # alignment and the packed panel that every thread shares come on top
         assert report.scratch_bytes <= 2 * workspace + (1 << 16)
+
+
+#: Shapes of x (N, C, H, W) and w, groups; every algorithm of the native backend computes some.
+LARGE = [
+    ((1, 1, 3000, 3000), (1, 1, 31, 31), 1),
+    ((1, 1, 50, 30000), (1, 1, 3, 3), 1),
+    ((1, 3, 1000, 1000), (64, 3, 3, 3), 1),
+    ((1, 4, 20, 100000), (8, 4, 3, 3), 1),
+    ((1, 64, 500, 500), (64, 8, 3, 3), 8),
+    ((1, 64, 20, 20000), (64, 1, 5, 5), 64),
+    ((1, 64, 500, 500), (128, 64, 3, 3), 1),
+    ((1, 64, 500, 500), (128, 64, 5, 5), 1),
+]
+
+
+@pytest.mark.parametrize("workspace", [1 << 16, 1 << 20, 8 << 20])
+def test_workspace_limits_the_scratch_of_every_algorithm(workspace: int) -> None:
+    backends.present("native")
+    seen = set()
+    dtypes = ("float32", "float64", *backends.HALVES, "int8", "uint16")
+    for (x, w, groups), dtype, layout, precision in itertools.product(
+        LARGE, dtypes, ("NCHW", "NHWC"), ("strict", "fast")
+    ):
+        shape = x if layout == "NCHW" else (x[0], *x[2:], x[1])
+        image, kernel = (np.broadcast_to(np.zeros((), dtype), s) for s in (shape, w))
+        with fastconv.options(workspace=workspace, threads=2, backend="native"):
+            report = fastconv.explain(
+                image, kernel, groups=groups, layout=layout, precision=precision
+            )
+        assert report.scratch_bytes <= 2 * workspace + (1 << 16), str(report)
+        seen.add(report.algorithm.removesuffix("x3").rstrip("246"))
+    assert seen >= {
+        "depthwise", "direct_filter", "direct_channels", "im2col_gemm", "integer_gemm", "half_gemm",
+        "winograd_f",
+    }  # fmt: skip

@@ -32,7 +32,8 @@ Array = np.ndarray[Any, Any]
 SIDES = (64, 96, 128, 192, 256, 384, 512, 768)
 
 # Nanoseconds on one core, measured on AVX-512 with SciPy 1.16; they only have to say when
-# transforms are faster than a kernel that runs near the peak of multiply-adds.
+# transforms are faster than a kernel that runs near the peak of multiply-adds. In a checkout
+# `python -m benchmarks.calibrate` measures them.
 TRANSFORM = {"float32": 2.5, "float64": 3.8}  # a pixel, either direction
 SLOW_TRANSFORM = {"float32": 9.0, "float64": 4.0}  # NumPy's
 MULTIPLY = {"float32": 0.45, "float64": 0.9}  # a pixel and pair of channels
