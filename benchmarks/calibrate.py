@@ -10,24 +10,35 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 import fastconv
-from benchmarks.measure import Array, seconds
+from benchmarks.measure import seconds
 from benchmarks.tables import Table, plain
 from fastconv.backends.native import fft
+from fastconv.dtypes import promote
+from fastconv.options import current
 
 DTYPES = ("float32", "float64")
 
-#: Sides of the blocks that are transformed: their times give the cost of a pixel and of a call.
-SIDES = (64, 512)
+#: Sides of the blocks that are timed: over them the cost of a pixel and of a call are fitted.
+SIDES = (64, 96, 128, 192, 256, 384)
 
 
-def transform(module: Any, dtype: str, budget: float) -> tuple[float, float]:
-    """Nanoseconds of a pixel, and of a call, of a transform in either direction."""
+def _line(times: list[float]) -> tuple[float, float]:
+    """Nanoseconds of a pixel, and of what does not depend on their number: least relative error."""
+    inverse = 1 / np.array(times)
+    terms = np.stack([np.square(SIDES) * inverse, inverse], axis=1)
+    (pixel, call), *_ = np.linalg.lstsq(terms, np.ones(len(times)), rcond=None)
+    return float(pixel), max(0.0, float(call))
+
+
+def transform(module: Any, dtype: str, budget: float) -> float:
+    """Nanoseconds of a pixel of a transform in either direction."""
     times = []
     for side in SIDES:
         block = np.ones((1, side, side), dtype)
@@ -35,14 +46,12 @@ def transform(module: Any, dtype: str, budget: float) -> tuple[float, float]:
         there = seconds(partial(module.rfft2, block), 3, budget)
         back = seconds(partial(module.irfft2, spectrum, s=(side, side)), 3, budget)
         times.append((there + back) / 2 * 1e9)
-    small, large = (side**2 for side in SIDES)
-    slope = (times[1] - times[0]) / (large - small)
-    return slope, max(0.0, times[0] - slope * small)
+    return _line(times)[0]
 
 
 def multiply(dtype: str, budget: float) -> float:
     """Nanoseconds a pixel of multiplying two spectra and adding the product to a third."""
-    side = SIDES[1]
+    side = SIDES[-1]
     kind = np.result_type(dtype, np.complex64)
     a, b, total = (np.ones((side, side // 2 + 1), kind) for _ in range(3))
 
@@ -53,20 +62,20 @@ def multiply(dtype: str, budget: float) -> float:
     return seconds(step, 3, budget) * 1e9 / side**2
 
 
-def move(dtype: str, budget: float) -> float:
-    """Nanoseconds a pixel of gathering a block of an image, or of storing one of a result."""
-    side = SIDES[1]
-    image, out = np.ones((2 * side, 2 * side), dtype), np.empty((2 * side, 2 * side), dtype)
-
-    def gather() -> Array:
-        block = np.zeros((side, side), dtype)
-        block[...] = image[:side, :side]
-        return block
-
-    def store() -> None:
-        out[:side, :side] = image[side:, side:]
-
-    return (seconds(gather, 3, budget) + seconds(store, 3, budget)) / 2 * 1e9 / side**2
+def whole_block(dtype: str, budget: float) -> tuple[float, float]:
+    """Nanoseconds of a pixel, and of a call, of one block: gather, transform, multiply, store."""
+    times, taps = [], 31
+    w, options = np.ones((1, 1, taps, taps), dtype), replace(current(), threads=1)
+    for side in SIDES:
+        x = np.ones((1, 1, side, side), dtype)
+        promotion = promote(x.dtype, w.dtype)
+        problem = fastconv.ConvProblem.describe(x.shape, w.shape, promotion=promotion)
+        way = fft.Fft(problem, options, w, keep=False)
+        way._blocking = fft.Blocking((side, side), (problem.p, problem.q), 1)
+        way._kept = [way._spectra(problem, options, w, slice(0, 1))]
+        out = np.empty((1, 1, problem.p, problem.q), dtype)
+        times.append(seconds(partial(way.run, problem, options, x, w, None, out), 3, budget) * 1e9)
+    return _line(times)
 
 
 def multiply_add(dtype: str, budget: float) -> float:
@@ -80,16 +89,21 @@ def multiply_add(dtype: str, budget: float) -> float:
 def measured(budget: float) -> dict[str, dict[str, float]]:
     """Return every constant's name with what it is here, by dtype; best of `budget` seconds."""
     found: dict[str, dict[str, float]] = {}
+    # glibc keeps memory for the next block once as much has been freed: by images, in a program
+    # that has any
+    np.empty(16 << 20, np.uint8)
     for dtype in DTYPES:
+        pixel, call = whole_block(dtype, budget)
+        both = {"SLOW_TRANSFORM": transform(np.fft, dtype, budget)}
         if importlib.util.find_spec("scipy") is not None:
-            module = importlib.import_module("scipy.fft")
-            pixel, call = transform(module, dtype, budget)
-            found.setdefault("TRANSFORM", {})[dtype] = pixel
-            found.setdefault("CALL", {})[dtype] = call
-        found.setdefault("SLOW_TRANSFORM", {})[dtype] = transform(np.fft, dtype, budget)[0]
-        for name, function in (("MULTIPLY", multiply), ("MOVE", move)):
-            found.setdefault(name, {})[dtype] = function(dtype, budget)
-        found.setdefault("MULTIPLY_ADD", {})[dtype] = multiply_add(dtype, budget)
+            both["TRANSFORM"] = transform(importlib.import_module("scipy.fft"), dtype, budget)
+        product = multiply(dtype, budget)
+        # a block is transformed there and back, gathered and stored, and multiplied once
+        move = (pixel - product) / 2 - both.get("TRANSFORM", both["SLOW_TRANSFORM"])
+        both |= {"MULTIPLY": product, "MOVE": max(0.0, move), "CALL": call / 2}
+        both["MULTIPLY_ADD"] = multiply_add(dtype, budget)
+        for name, value in both.items():
+            found.setdefault(name, {})[dtype] = value
     return found
 
 
