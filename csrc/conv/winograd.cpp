@@ -78,15 +78,15 @@ WinogradBlocking make_blocking(const Problem& problem, int shape, int threads, I
                                Weights weights, Index panels, Index groups) {
     const Kernels<T>& kernels = kernels_for<T>();
     const WinogradTile tile = kWinogradTiles[shape];
-    const Index size = tile.outputs + tile.taps - 1, positions = size * size;
+    const Index positions = tile.positions();
     const Group group = group_of(problem);
     WinogradBlocking b{};
     b.shape = shape;
-    b.tiles_h = ceil_div(problem.p, tile.outputs);
-    b.tiles_w = ceil_div(problem.q, tile.outputs);
+    b.tiles_h = ceil_div(problem.p, tile.rows);
+    b.tiles_w = ceil_div(problem.q, tile.columns);
     b.tiles = problem.n * b.tiles_h * b.tiles_w;
     b.run =
-        ceil_div(b.tiles_w, ceil_div(b.tiles_w, std::max<Index>(1, kMostPixels / tile.outputs)));
+        ceil_div(b.tiles_w, ceil_div(b.tiles_w, std::max<Index>(1, kMostPixels / tile.columns)));
     b.depth_chunk = ceil_div(group.channels, kernels.lanes) * kernels.lanes;
     b.weight_depth = weights == Weights::kUnpacked ? kernels.lanes : 0;
 
@@ -131,10 +131,10 @@ Index panel_count(const Problem& problem) {
 // Elements of the transformed weights of one group.
 template <class T>
 Index group_elements(const Problem& problem, int shape) {
-    const WinogradTile tile = kWinogradTiles[shape];
-    const Index size = tile.outputs + tile.taps - 1, lanes = kernels_for<T>().lanes;
+    const Index lanes = kernels_for<T>().lanes;
     const Group group = group_of(problem);
-    return size * size * group.channels * ceil_div(group.outputs, lanes) * lanes;
+    return kWinogradTiles[shape].positions() * group.channels * ceil_div(group.outputs, lanes) *
+           lanes;
 }
 
 // What a call without a plan does with the weights: panels of them are transformed by all threads
@@ -157,10 +157,8 @@ Layout<T> make_layout(const Problem& problem, int shape, const Resources& resour
     Index room = resources.thread_bytes, round = panels, groups = problem.groups;
     Weights weights = Weights::kPacked;
     if (!packed) {
-        const WinogradTile tile = kWinogradTiles[shape];
-        const Index size = tile.outputs + tile.taps - 1;
-        const Index panel_elements =
-            size * size * group_of(problem).channels * kernels_for<T>().tile.cols;
+        const Index panel_elements = kWinogradTiles[shape].positions() *
+                                     group_of(problem).channels * kernels_for<T>().tile.cols;
         const Index shared = layout.threads * (room / 2);
         layout.round_panels = std::min(panels, shared / (panel_elements * Index(sizeof(T))));
         if (layout.round_panels > 0) {
@@ -246,8 +244,8 @@ class Run {
     bool transform_weights() const {
         constexpr Index kSlice = 64;
         const Problem& problem = job_.problem;
-        const WinogradTile tile = kWinogradTiles[shape_];
-        const Index size = tile.outputs + tile.taps - 1, channels = group_of(problem).channels;
+        const Index positions = kWinogradTiles[shape_].positions();
+        const Index channels = group_of(problem).channels;
         const Index slices = ceil_div(channels, kSlice), cols = kernels_for<T>().tile.cols;
         const View<const T> w = group_weights<T>(problem, job_.arrays.w, job_.group_begin);
         const auto pack_function = kernels_for<T>().winograd_pack;
@@ -256,7 +254,7 @@ class Run {
             [&](Index task, int) {
                 const Index panel = task / slices, c0 = task % slices * kSlice;
                 const Index width = panel_width<T>(problem, job_.panel_begin + panel);
-                T* const u = shared_ + panel * size * size * channels * cols + c0 * width;
+                T* const u = shared_ + panel * positions * channels * cols + c0 * width;
                 pack_function(problem, shape_, w, job_.panel_begin + panel, c0,
                               std::min(kSlice, channels - c0), u, channels * width);
             },
@@ -291,15 +289,13 @@ Index packed_bytes(const Problem& problem) {
 template <class T, int SHAPE>
 void pack(const Problem& problem, const View<const T>& w, void* packed) {
     const Group group = group_of(problem);
-    const WinogradTile tile = kWinogradTiles[SHAPE];
-    const Index size = tile.outputs + tile.taps - 1;
     T* u = static_cast<T*>(packed);
     for (Index g = 0; g < problem.groups; ++g) {
         for (Index panel = 0; panel < panel_count<T>(problem); ++panel) {
             const Index pitch = group.channels * panel_width<T>(problem, panel);
             kernels_for<T>().winograd_pack(problem, SHAPE, group_weights<T>(problem, w, g), panel,
                                            0, group.channels, u, pitch);
-            u += size * size * pitch;
+            u += kWinogradTiles[SHAPE].positions() * pitch;
         }
     }
 }
@@ -326,8 +322,8 @@ Algorithm<T> named(const char* name) {
 template <class T>
 const Algorithm<T>& winograd(int shape) {
     static const Algorithm<T> algorithms[kWinogradShapes] = {
-        named<T, 0>("winograd_f2x3"), named<T, 1>("winograd_f4x3"), named<T, 2>("winograd_f6x3"),
-        named<T, 3>("winograd_f2x5"), named<T, 4>("winograd_f4x5"),
+        named<T, 0>("winograd_f2x3"),   named<T, 1>("winograd_f4x3"), named<T, 2>("winograd_f5x3"),
+        named<T, 3>("winograd_f6x4x3"), named<T, 4>("winograd_f2x5"), named<T, 5>("winograd_f3x5"),
     };
     return algorithms[shape];
 }

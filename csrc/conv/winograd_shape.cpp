@@ -21,7 +21,7 @@ Group group_of(const Problem& problem) {
 
 // Channels up to which errors were measured to stay well within their bounds, by shape: sums of one
 // sign limit F(2, 3), the relative L2 error the larger tiles.
-constexpr Index kMostChannels[kWinogradShapes] = {512, 2048, 1024, 512, 512};
+constexpr Index kMostChannels[kWinogradShapes] = {512, 2048, 1024, 1024, 512, 512};
 
 // Cost of one image on two cores with vectors of 16 lanes, in vector multiply-adds, from
 // measurements; it only has to rank the tiles and the direct algorithm. It must be a function of
@@ -31,12 +31,12 @@ constexpr Index kModelLanes = 16;
 struct TileCost {
     double input, output;
 };
-constexpr TileCost kTileCosts[kWinogradShapes] = {
-    {220, 130}, {550, 360}, {960, 730}, {420, 210}, {850, 480}};
+constexpr TileCost kTileCosts[kWinogradShapes] = {{220, 130}, {590, 360}, {720, 500},
+                                                  {750, 540}, {450, 210}, {720, 350}};
 // Bytes of weights that arrive in the time of one multiply-add of a core: from the caches, and from
 // memory what the caches do not keep; and the part of the shorter of reading and computing that
 // the other does not hide.
-constexpr double kCacheBytes = 30, kMemoryBytes = 8, kKept = 4 << 20, kNotHidden = 0.3;
+constexpr double kCacheBytes = 30, kMemoryBytes = 8, kKept = 8 << 20, kNotHidden = 0.3;
 // Shares of the peak that the multiply-adds reach, here and in the direct algorithm.
 constexpr double kShare = 0.93, kDirectShare = 0.8;
 constexpr double kCores = 2;
@@ -58,10 +58,9 @@ double winograd_cost(const Problem& problem, int shape) {
     const WinogradTile tile = kWinogradTiles[shape];
     const TileCost cost = kTileCosts[shape];
     const Group group = group_of(problem);
-    const Index size = tile.outputs + tile.taps - 1;
-    const double weights = double(size * size) * double(problem.k) * double(group.channels);
+    const double weights = double(tile.positions()) * double(problem.k) * double(group.channels);
     const double tiles =
-        double(ceil_div(problem.p, tile.outputs)) * double(ceil_div(problem.q, tile.outputs));
+        double(ceil_div(problem.p, tile.rows)) * double(ceil_div(problem.q, tile.columns));
     const double transforms = cost.input * double(ceil_div(group.channels, kModelLanes)) +
                               cost.output * double(ceil_div(group.outputs, kModelLanes));
     const double compute =

@@ -102,12 +102,17 @@ struct ChannelsJob {
     ChannelsBlocking blocking;
 };
 
-// Tile shapes of the Winograd algorithm: F(outputs, taps), each in two dimensions.
+// Tile shapes of the Winograd algorithm: F(rows, taps) of outputs by F(columns, taps).
 struct WinogradTile {
-    int outputs, taps;
+    int rows, columns, taps;
+
+    constexpr int height() const { return rows + taps - 1; }  // of its pixels, and products
+    constexpr int width() const { return columns + taps - 1; }
+    constexpr int positions() const { return height() * width(); }
 };
-constexpr WinogradTile kWinogradTiles[] = {{2, 3}, {4, 3}, {6, 3}, {2, 5}, {4, 5}};
-constexpr int kWinogradShapes = 5;
+constexpr WinogradTile kWinogradTiles[] = {{2, 2, 3}, {4, 4, 3}, {5, 5, 3},
+                                           {6, 4, 3}, {2, 2, 5}, {3, 3, 5}};
+constexpr int kWinogradShapes = 6;
 
 // How one convolution is cut into tasks; see conv/winograd.cpp for the reasons.
 struct WinogradBlocking {

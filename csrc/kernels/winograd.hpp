@@ -34,8 +34,8 @@ struct WinogradScratch {
 template <class T>
 WinogradScratch<T> winograd_layout(const WinogradBlocking& b) {
     constexpr Index kL = kLanes<T>, kC = kCols<T>, kLine = 64 / Index(sizeof(T));
-    const TileTransforms<T>& tile = kTileTransforms<T>[b.shape];
-    const Index positions = Index(tile.size) * tile.size;
+    const WinogradTile tile = kWinogradTiles[b.shape];
+    const Index positions = tile.positions();
     const auto lines = [](Index elements) { return ceil_div(elements, kLine) * kLine; };
     WinogradScratch<T> s{};
     s.v_pitch = odd_lines<T>(b.tile_block * ceil_div(b.depth_chunk, kL) * kL);
@@ -43,8 +43,8 @@ WinogradScratch<T> winograd_layout(const WinogradBlocking& b) {
     s.v = kLine;  // the first line says which block of tiles V holds
     s.m = s.v + positions * s.v_pitch;
     s.strip = s.m + positions * s.m_pitch;
-    const Index in = tile.size * ((b.run - 1) * tile.outputs + tile.size) * kL;
-    const Index out = tile.outputs * b.run * tile.outputs * kL;
+    const Index in = tile.height() * ((b.run - 1) * tile.columns + tile.width()) * kL;
+    const Index out = tile.rows * b.run * tile.columns * kL;
     s.bias = s.strip + lines(most(in, out) + kStripSlack<T> * kL);
     s.taps = s.bias + lines(kL);
     s.weights =
@@ -72,7 +72,8 @@ template <class T>
 void winograd_pack(const Problem& problem, int shape, const View<const T>& w, Index panel, Index c0,
                    Index depth, T* u, Index u_pitch, T* taps) {
     constexpr Index kL = kLanes<T>;
-    const TileTransforms<T>& tile = kTileTransforms<T>[shape];
+    const WinogradTile tile = kWinogradTiles[shape];
+    const auto transform = kTileTransforms<T>.by_shape[shape].weights;
     const Index area = Index(tile.taps) * tile.taps;
     const Index outputs = problem.k / problem.groups;
     const int vectors = panel_vectors<T>(problem, panel);
@@ -94,8 +95,7 @@ void winograd_pack(const Problem& problem, int shape, const View<const T>& w, In
                 }
             }
             for (Index i = 0; i < channels; ++i) {
-                tile.weights(taps + i * area * kL, u + (c + i) * vectors * kL + vector * kL,
-                             u_pitch);
+                transform(taps + i * area * kL, u + (c + i) * vectors * kL + vector * kL, u_pitch);
             }
         }
     }
@@ -114,10 +114,11 @@ class WinogradTask {
         : job_(job),
           problem_(job.problem),
           blocking_(job.blocking),
-          tile_(kTileTransforms<T>[job.blocking.shape]),
+          tile_(kWinogradTiles[job.blocking.shape]),
+          transforms_(kTileTransforms<T>.by_shape[job.blocking.shape]),
           layout_(winograd_layout<T>(job.blocking)),
           scratch_(scratch),
-          positions_(Index(tile_.size) * tile_.size),
+          positions_(tile_.positions()),
           channels_(problem_.c / problem_.groups),
           outputs_(problem_.k / problem_.groups) {
         // Blocks of output channels change fastest: V stays for the next task.
@@ -175,14 +176,15 @@ class WinogradTask {
     }
 
     void transform_run(const TileRun& run, Index channel, Index c, Index padded) {
-        const Index size = tile_.size, step = tile_.outputs;
-        const StripPlace place{
-            run.row * step - problem_.pad_top,
-            run.column * step - problem_.pad_left,
-            size,
-            (run.count - 1) * step + size,
-            least(size, problem_.p + tile_.taps - 1 - run.row * step),
-            least((run.count - 1) * step + size, problem_.q + tile_.taps - 1 - run.column * step)};
+        const Index row = run.row * tile_.rows, column = run.column * tile_.columns;
+        const Index height = tile_.height();
+        const Index width = (run.count - 1) * tile_.columns + tile_.width();
+        const StripPlace place{row - problem_.pad_top,
+                               column - problem_.pad_left,
+                               height,
+                               width,
+                               least(height, problem_.p + tile_.taps - 1 - row),
+                               least(width, problem_.q + tile_.taps - 1 - column)};
         View<const T> x = job_.arrays.x;
         x.data += run.image * x.stride[0] + (group_ * channels_ + channel) * x.stride[1];
         const Index lanes = least(kL, channels_ - channel);
@@ -193,7 +195,7 @@ class WinogradTask {
             pixel_pitch = x.stride[3];
             from = x.data + place.row * row_pitch + place.column * pixel_pitch;
         } else {
-            for (Index i = 0; i < size; ++i) {
+            for (Index i = 0; i < height; ++i) {
                 gather_row(scratch_ + layout_.strip + i * row_pitch, x, lanes, problem_, place, i);
             }
         }
@@ -202,7 +204,8 @@ class WinogradTask {
             const Index begin = row_panel_begin(row_panel);
             const Index rows = row_panel_begin(row_panel + 1) - begin;
             T* const v = scratch_ + layout_.v + begin * padded + c * rows + (t - begin) * kL;
-            tile_.input(from + i * step * pixel_pitch, row_pitch, pixel_pitch, v, layout_.v_pitch);
+            transforms_.input(from + i * tile_.columns * pixel_pitch, row_pitch, pixel_pitch, v,
+                              layout_.v_pitch);
         }
     }
 
@@ -271,20 +274,22 @@ class WinogradTask {
     }
 
     void write_run(const TileRun& run, const T* m, Index tile_pitch, Index k, Index lanes) {
-        const Index step = tile_.outputs;
-        const Index rows = least(step, problem_.p - run.row * step);
-        const Index columns = least(run.count * step, problem_.q - run.column * step);
+        const Index row = run.row * tile_.rows, column = run.column * tile_.columns;
+        const Index width = run.count * tile_.columns;
+        const Index rows = least(tile_.rows, problem_.p - row);
+        const Index columns = least(width, problem_.q - column);
         View<T> y = job_.arrays.y;
         y.data += run.image * y.stride[0] + (group_ * outputs_ + k) * y.stride[1] +
-                  run.row * step * y.stride[2] + run.column * step * y.stride[3];
+                  row * y.stride[2] + column * y.stride[3];
         const bool direct =
-            y.stride[1] == 1 && lanes == kL && rows == step && columns == run.count * step;
+            y.stride[1] == 1 && lanes == kL && rows == tile_.rows && columns == width;
         T* const to = direct ? y.data : scratch_ + layout_.strip;
-        const Index row_pitch = direct ? y.stride[2] : run.count * step * kL;
+        const Index row_pitch = direct ? y.stride[2] : width * kL;
         const Index pixel_pitch = direct ? y.stride[3] : kL;
         for (Index i = 0; i < run.count; ++i) {
-            tile_.output(m + (run.local + i) * tile_pitch, layout_.m_pitch, scratch_ + layout_.bias,
-                         to + i * step * pixel_pitch, row_pitch, pixel_pitch);
+            transforms_.output(m + (run.local + i) * tile_pitch, layout_.m_pitch,
+                               scratch_ + layout_.bias, to + i * tile_.columns * pixel_pitch,
+                               row_pitch, pixel_pitch);
         }
         if (problem_.activation != Activation::kNone) {
             for (Index i = 0; i < rows; ++i) activate_row(to + i * row_pitch, columns, pixel_pitch);
@@ -305,7 +310,8 @@ class WinogradTask {
     const WinogradJob<T>& job_;
     const Problem& problem_;
     const WinogradBlocking& blocking_;
-    const TileTransforms<T>& tile_;
+    const WinogradTile tile_;
+    const TileTransforms<T>& transforms_;
     const WinogradScratch<T> layout_;
     T* const scratch_;
     const Index positions_;           // of a tile, transformed

@@ -174,35 +174,36 @@ def _fft_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
     return full
 
 
-def _winograd_bound(outputs: int, taps: int, factor: float, gain: float) -> Bound:
-    """``factor * u * T``, T the sum over c of the tile's largest |x_c| times the sum of |w_c|.
+def _winograd_bound(rows: int, columns: int, taps: int, factor: float, gain: float) -> Bound:
+    """``factor * u * T``, T the sum over c of the tile's ``||x_c||`` times the sum of ``|w_c|``.
 
-    A tile is the square of outputs + taps - 1 pixels of the padded image from which outputs by
-    outputs elements are computed together. Underflow adds ``gain * eta`` times the same sums with 1
-    in place of either operand; gain is the largest sum of |A||B| over the products of a tile,
-    squared for two dimensions, A and B the matrices of the outputs' and the input's transform.
+    A tile is the rectangle of rows + taps - 1 by columns + taps - 1 pixels of the padded image from
+    which rows by columns elements are computed together; its norm is Euclidean. Underflow adds
+    ``gain * eta`` times the same sums with 1 in place of either operand; gain is the largest sum of
+    |A||B| over the products of a tile, A and B the matrices of the outputs' and the input's
+    transform.
     """
 
     def bound(problem: ConvProblem, x: Array, w: Array) -> Array:
         n, groups = problem.n, problem.groups
-        tiles = -(-problem.p // outputs), -(-problem.q // outputs)
-        needed = [count * outputs + taps - 1 for count in tiles]
-        padded = np.abs(_padded(problem, x))[:, :, : problem.p + taps - 1, : problem.q + taps - 1]
+        tiles = -(-problem.p // rows), -(-problem.q // columns)
+        needed = tiles[0] * rows + taps - 1, tiles[1] * columns + taps - 1
+        padded = _padded(problem, x)[:, :, : problem.p + taps - 1, : problem.q + taps - 1]
         missing = [size - have for size, have in zip(needed, padded.shape[2:], strict=True)]
         padded = np.pad(padded, ((0, 0), (0, 0), (0, missing[0]), (0, missing[1])))
-        size = outputs + taps - 1
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(2, 3))
-        largest = windows[:, :, ::outputs, ::outputs].max(axis=(4, 5))  # (N, C, tiles, tiles)
+        size = rows + taps - 1, columns + taps - 1
+        windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=(2, 3))
+        norms = np.sqrt((windows[:, :, ::rows, ::columns] ** 2).sum(axis=(4, 5)))
         weights = np.abs(w).sum(axis=(2, 3))  # (K, C/groups)
-        largest = largest.reshape(n, groups, -1, *tiles)
+        norms = norms.reshape(n, groups, -1, *tiles)
         weights = weights.reshape(groups, -1, weights.shape[1])
         u = unit_roundoff(problem.accumulator)
         eta = float_limits(problem.accumulator).smallest_subnormal
-        rounded = np.einsum("ngcyx,gkc->ngkyx", largest, weights)
-        lost = largest.sum(axis=2)[:, :, None] + weights.sum(axis=2)[None, :, :, None, None]
+        rounded = np.einsum("ngcyx,gkc->ngkyx", norms, weights)
+        lost = norms.sum(axis=2)[:, :, None] + weights.sum(axis=2)[None, :, :, None, None]
         lost = lost + weights.shape[2]
         scale = (factor * u * rounded + gain * eta * lost).reshape(n, problem.k, *tiles)
-        full: Array = scale.repeat(outputs, axis=2).repeat(outputs, axis=3)
+        full: Array = scale.repeat(rows, axis=2).repeat(columns, axis=3)
         return full[:, :, : problem.p, : problem.q]
 
     return bound
@@ -213,11 +214,12 @@ def _winograd_bound(outputs: int, taps: int, factor: float, gain: float) -> Boun
 FAST: dict[str, Bound] = {
     "separable": _separable_bound,
     "fft": _fft_bound,
-    "winograd_f2x3": _winograd_bound(2, 3, 16, 36),
-    "winograd_f4x3": _winograd_bound(4, 3, 32, 463),
-    "winograd_f6x3": _winograd_bound(6, 3, 192, 73542),
-    "winograd_f2x5": _winograd_bound(2, 5, 32, 400),
-    "winograd_f4x5": _winograd_bound(4, 5, 192, 13045),
+    "winograd_f2x3": _winograd_bound(2, 2, 3, 16, 36),
+    "winograd_f4x3": _winograd_bound(4, 4, 3, 48, 1100),
+    "winograd_f5x3": _winograd_bound(5, 5, 3, 96, 5000),
+    "winograd_f6x4x3": _winograd_bound(6, 4, 3, 96, 9000),
+    "winograd_f2x5": _winograd_bound(2, 2, 5, 48, 600),
+    "winograd_f3x5": _winograd_bound(3, 3, 5, 96, 2000),
 }
 
 
