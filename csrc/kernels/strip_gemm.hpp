@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/strip_kernels.hpp"
-#include "kernels/strip_lines.hpp"
+#include "kernels/strip_masked.hpp"
 #include "kernels/strip_output.hpp"
 #include "kernels/strip_tile.hpp"
 #include "kernels/strip_weights.hpp"

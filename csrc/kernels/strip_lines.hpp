@@ -112,13 +112,6 @@ inline void for_each_phase(const StripBlocking& b, W* strip, const Body& body) {
     }
 }
 
-// Whether masked loads take lines out of the image, whatever of them is border.
-template <class T>
-inline bool masks_lines(const Image<T>& image) {
-    return kMasksLines && image.problem.stride_w * image.x.stride[3] == 1 &&
-           image.problem.pad_mode == PadMode::kConstant;
-}
-
 // Members of one word, and where their lines are.
 template <class T>
 inline void take_members(Member (&members)[kMembers<T>], const Image<T>& image, Index word,
@@ -128,44 +121,6 @@ inline void take_members(Member (&members)[kMembers<T>], const Image<T>& image, 
         members[m] = member;
         // members beyond the last meet weights of zero: any line will do
         if (word * kM + m + 1 < image.b.channels) advance(member, image.problem, image.b.fold);
-    }
-}
-
-template <class T>
-void pack_masked(const Image<T>& image, Index word, Index words, WordOf<T>* strip) {
-    constexpr int kM = kMembers<T>;
-    const Problem& problem = image.problem;
-    const StripBlocking& b = image.b;
-    const Index rows = image.rows(), count = image.cols();
-    Member member = member_of(problem, b.fold, word * kM);
-    for (Index i = 0; i < words; ++i, strip += b.plane) {
-        Member members[kM];
-        take_members(members, image, word + i, member);
-        for_each_phase(b, strip, [&](Index phase_h, Index phase_w, WordOf<T>* to) {
-            Span spans[kM];
-            for (int m = 0; m < kM; ++m) {
-                spans[m] = image.span(phase_w + members[m].s * problem.dilation_w, count);
-            }
-            // the last chunk first: it runs over into the row below, whose first comes after it
-            for (Index at = (count - 1) / kChunk * kChunk; at >= 0; at -= kChunk) {
-                unsigned masks[kM];
-                for (int m = 0; m < kM; ++m) {
-                    masks[m] = chunk_mask(spans[m].before, spans[m].end, at);
-                }
-                for (Index row = 0; row < rows; ++row) {
-                    const T* sources[kM];
-                    unsigned read[kM];
-                    for (int m = 0; m < kM; ++m) {
-                        const T* from =
-                            image.padded_row(members[m].c, row * problem.stride_h + phase_h +
-                                                               members[m].r * problem.dilation_h);
-                        sources[m] = from ? from + spans[m].column : image.x.data;
-                        read[m] = from ? masks[m] : 0;
-                    }
-                    interleave_masked(to + row * b.pitch + at, sources, read, at, flip_x<T>());
-                }
-            }
-        });
     }
 }
 
@@ -324,21 +279,6 @@ void pack_pixels(const Image<T>& image, Index word, Index words, WordOf<T>* stri
             pack_pixel_row(image, from, span, word, words, to);
         }
     });
-}
-
-// Fills the strip's words [word, word + words).
-template <class T>
-void pack_strip(const Image<T>& image, Index word, Index words, T* lines, WordOf<T>* strip) {
-    const StripBlocking& b = image.b;
-    if (b.fold == Fold::kNone && image.x.stride[1] == 1 && b.channels > 1) {
-        pack_pixels(image, word, words, strip);
-    } else if (b.line_rows > 0) {
-        pack_folded(image, word, words, lines, strip);
-    } else if (masks_lines(image)) {
-        pack_masked(image, word, words, strip);
-    } else {
-        pack_lines(image, word, words, lines, strip);
-    }
 }
 
 }  // namespace

@@ -156,63 +156,6 @@ inline void interleave(WordOf<T>* to, const T* const* lines, Index count, std::u
     interleave_chunk(to + at, lines, at, flip);
 }
 
-// The same from lines in the image, of which lanes beyond `span` read a border of zeros: masked
-// loads touch nothing else. `lines` are where lane 0 is or would be.
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-constexpr bool kMasksLines = true;
-
-// Lanes [at, at + kChunk) of those from `before` to `end`.
-inline unsigned chunk_mask(Index before, Index end, Index at) {
-    const int first = int(least(most(before - at, 0), kChunk));
-    const int last = int(least(most(end - at, 0), kChunk));
-    return last > first ? (1u << last) - (1u << first) : 0;
-}
-
-inline Vec<float> widen_masked(const Float16* from, unsigned mask) {
-    const auto lanes = __mmask16(mask);
-    return (Vec<float>)_mm512_maskz_cvtph_ps(lanes, _mm256_maskz_loadu_epi16(lanes, from));
-}
-inline Vec<float> widen_masked(const Bfloat16* from, unsigned mask) {
-    const auto lanes = __mmask16(mask);
-    const __m256i half = _mm256_maskz_loadu_epi16(lanes, from);
-    return (Vec<float>)_mm512_maskz_slli_epi32(lanes, _mm512_maskz_cvtepu16_epi32(lanes, half), 16);
-}
-
-template <class T>
-inline void interleave_masked(WordOf<T>* to, const T* const* lines, const unsigned* masks, Index at,
-                              std::uint32_t flip) {
-    if constexpr (kIsFloat<T>) {
-        store(to, widen_masked(lines[0] + at, masks[0]));
-    } else if constexpr (sizeof(T) == 1) {
-        alignas(16) T chunk[kMembers<T>][kChunk];
-        const T* chunks[kMembers<T>];
-        for (int m = 0; m < kMembers<T>; ++m) {
-            const __m128i bytes = _mm_maskz_loadu_epi8(__mmask16(masks[m]), lines[m] + at);
-            _mm_store_si128(reinterpret_cast<__m128i*>(chunk[m]), bytes);
-            chunks[m] = chunk[m];
-        }
-        interleave_chunk(to, chunks, 0, flip);
-    } else {
-        alignas(32) T chunk[kMembers<T>][kChunk];
-        const T* chunks[kMembers<T>];
-        for (int m = 0; m < kMembers<T>; ++m) {
-            const __m256i pairs = _mm256_maskz_loadu_epi16(__mmask16(masks[m]), lines[m] + at);
-            _mm256_store_si256(reinterpret_cast<__m256i*>(chunk[m]), pairs);
-            chunks[m] = chunk[m];
-        }
-        interleave_chunk(to, chunks, 0, flip);
-    }
-}
-#else
-constexpr bool kMasksLines = false;
-
-inline unsigned chunk_mask(Index, Index, Index) {
-    return 0;
-}
-template <class T>
-inline void interleave_masked(WordOf<T>*, const T* const*, const unsigned*, Index, std::uint32_t) {}
-#endif
-
 // Where the channels of pixels are consecutive in memory, words are read as they are, kTurned of
 // kTurned pixels at a time, and turned: to[word * plane + pixel].
 #if defined(__SSE2__)

@@ -1,0 +1,196 @@
+// Filling a strip by masked loads: lines are read where they lie in the image, and whatever of them
+// is border is zero without a branch.
+#pragma once
+
+#include "kernels/strip_lines.hpp"
+
+namespace fastconv {
+namespace FASTCONV_ISA {
+namespace {
+
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+constexpr bool kMasksLines = true;
+
+// Which of kChunk lanes lie inside of the image, and which elements of memory hold them: masked
+// loads touch nothing else.
+struct ChunkMask {
+    __mmask16 lanes;
+    __mmask32 elements;
+};
+
+// Lanes [at, at + kChunk) of those from `before` to `end`, elements `step` apart.
+inline ChunkMask chunk_mask(const Span& span, Index at) {
+    const auto first = unsigned(least(most(span.before - at, 0), kChunk));
+    const auto last = unsigned(least(most(span.end - at, 0), kChunk));
+    if (last <= first) return {0, 0};
+    const auto step = unsigned(span.step);
+    const std::uint64_t elements =
+        (std::uint64_t(2) << step * (last - 1)) - (std::uint64_t(1) << step * first);
+    return {__mmask16((1u << last) - (1u << first)), __mmask32(elements)};
+}
+
+// kChunk elements STEP apart.
+template <int STEP>
+inline __m128i load_chunk8(const void* from, ChunkMask mask) {
+    if constexpr (STEP == 1) return _mm_maskz_loadu_epi8(mask.lanes, from);
+    return _mm256_maskz_cvtepi16_epi8(mask.lanes, _mm256_maskz_loadu_epi8(mask.elements, from));
+}
+template <int STEP>
+inline __m256i load_chunk16(const void* from, ChunkMask mask) {
+    if constexpr (STEP == 1) return _mm256_maskz_loadu_epi16(mask.lanes, from);
+    return _mm512_maskz_cvtepi32_epi16(mask.lanes, _mm512_maskz_loadu_epi16(mask.elements, from));
+}
+
+// Masked, and all lanes on: GCC 12 warns of the undefined vector that it merges into otherwise.
+constexpr __mmask16 kAllWords = 0xffff;
+
+inline __m512i widen_chunk16(__m256i halves) {
+    return _mm512_maskz_cvtepu16_epi32(kAllWords, halves);
+}
+template <class T, int STEP>
+inline __m512i load_wide_chunk(const T* from, ChunkMask mask) {
+    if constexpr (sizeof(T) == 2) return widen_chunk16(load_chunk16<STEP>(from, mask));
+    const __m128i bytes = load_chunk8<STEP>(from, mask);
+    return T(-1) < T(0) ? _mm512_maskz_cvtepi8_epi32(kAllWords, bytes)
+                        : _mm512_maskz_cvtepu8_epi32(kAllWords, bytes);
+}
+
+// Four lines of bytes side by side, brought together by one shuffle of dwords and one of bytes.
+template <int STEP, class T>
+inline __m512i join_quads(const T* const (&from)[4], const ChunkMask (&masks)[4]) {
+    const __m128i a = load_chunk8<STEP>(from[0], masks[0]);
+    const __m128i b = load_chunk8<STEP>(from[1], masks[1]);
+    const __m128i c = load_chunk8<STEP>(from[2], masks[2]);
+    const __m128i d = load_chunk8<STEP>(from[3], masks[3]);
+    const __m256i ab = _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
+    const __m256i cd = _mm256_inserti128_si256(_mm256_castsi128_si256(c), d, 1);
+    const __m512i abcd = _mm512_maskz_inserti64x4(0xff, _mm512_castsi256_si512(ab), cd, 1);
+    const __m512i quarters =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i turned = _mm512_maskz_permutexvar_epi32(kAllWords, quarters, abcd);
+    const __m128i bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i in_words = _mm512_maskz_broadcast_i32x4(kAllWords, bytes);
+    return _mm512_shuffle_epi8(turned, in_words);
+}
+
+// kChunk words.
+template <int STEP, class T>
+inline void join_chunk(WordOf<T>* to, const T* const (&from)[kMembers<T>],
+                       const ChunkMask (&masks)[kMembers<T>]) {
+    if constexpr (sizeof(T) == 2 && kIsFloat<T>) {
+        alignas(32) T chunk[kChunk];
+        _mm256_store_si256(reinterpret_cast<__m256i*>(chunk),
+                           load_chunk16<STEP>(from[0], masks[0]));
+        store(to, widen(chunk));
+    } else {
+        __m512i words;
+        if constexpr (kMembers<T> == 4) {
+            words = join_quads<STEP>(from, masks);
+        } else {
+            const __m512i low = load_wide_chunk<T, STEP>(from[0], masks[0]);
+            const __m512i high = load_wide_chunk<T, STEP>(from[1], masks[1]);
+            words = _mm512_mask_blend_epi16(0xaaaaaaaa, low,
+                                            _mm512_maskz_slli_epi32(kAllWords, high, 16));
+        }
+        constexpr std::uint32_t kFlips =
+            flip_x<T>() * (kMembers<T> == 4 ? 0x01010101u : 0x00010001u);
+        _mm512_storeu_si512(to, words ^ _mm512_set1_epi32(int(kFlips)));
+    }
+}
+
+// One phase of one word. `to` is its first row.
+template <int STEP, class T>
+void pack_masked_phase(const Image<T>& image, const Member (&members)[kMembers<T>], Index phase_h,
+                       Index phase_w, WordOf<T>* to) {
+    constexpr int kM = kMembers<T>;
+    const Problem& problem = image.problem;
+    const Index rows = image.rows(), count = image.cols();
+    const Index row_step = problem.stride_h * image.x.stride[2];
+    Span columns[kM], lines[kM];
+    Index first[kM];  // where the first row's first column is or would be
+    Index inside = 0, end = rows;
+    for (int m = 0; m < kM; ++m) {
+        const Member& member = members[m];
+        columns[m] = image.span(phase_w + member.s * problem.dilation_w, count);
+        const Index row = image.block.p * problem.stride_h + phase_h +
+                          member.r * problem.dilation_h - problem.pad_top;
+        lines[m] = make_span(row, problem.stride_h, rows, problem.h);
+        first[m] = member.c * image.x.stride[1] + row * image.x.stride[2] + columns[m].column;
+        inside = most(inside, lines[m].before);
+        end = least(end, lines[m].end);
+    }
+    // the last chunk first: it runs over into the row below, whose first comes after it
+    for (Index at = (count - 1) / kChunk * kChunk; at >= 0; at -= kChunk) {
+        ChunkMask masks[kM];
+        for (int m = 0; m < kM; ++m) masks[m] = chunk_mask(columns[m], at);
+        const T* from[kM];
+        for (Index row = 0; row < rows; ++row) {
+            if (row == inside && row < end) {  // all members have these rows
+                for (int m = 0; m < kM; ++m) {
+                    from[m] = image.x.data + first[m] + row * row_step + at * STEP;
+                }
+                for (; row < end; ++row) {
+                    join_chunk<STEP, T>(to + row * image.b.pitch + at, from, masks);
+                    for (int m = 0; m < kM; ++m) from[m] += row_step;
+                }
+                if (row == rows) break;
+            }
+            ChunkMask read[kM];
+            for (int m = 0; m < kM; ++m) {
+                const bool has = row >= lines[m].before && row < lines[m].end;
+                from[m] = image.x.data + (has ? first[m] + row * row_step + at * STEP : 0);
+                read[m] = has ? masks[m] : ChunkMask{0, 0};
+            }
+            join_chunk<STEP, T>(to + row * image.b.pitch + at, from, read);
+        }
+    }
+}
+
+template <class T>
+void pack_masked(const Image<T>& image, Index word, Index words, WordOf<T>* strip) {
+    const StripBlocking& b = image.b;
+    Member member = member_of(image.problem, b.fold, word * kMembers<T>);
+    for (Index i = 0; i < words; ++i, strip += b.plane) {
+        Member members[kMembers<T>];
+        take_members(members, image, word + i, member);
+        for_each_phase(b, strip, [&](Index phase_h, Index phase_w, WordOf<T>* to) {
+            if (image.problem.stride_w == 1) {
+                pack_masked_phase<1>(image, members, phase_h, phase_w, to);
+            } else {
+                pack_masked_phase<2>(image, members, phase_h, phase_w, to);
+            }
+        });
+    }
+}
+#else
+constexpr bool kMasksLines = false;
+
+template <class T>
+void pack_masked(const Image<T>&, Index, Index, WordOf<T>*) {}
+#endif
+
+// Whether masked loads take lines out of the image.
+template <class T>
+inline bool masks_lines(const Image<T>& image) {
+    return kMasksLines && image.problem.stride_w <= 2 && image.x.stride[3] == 1 &&
+           image.problem.pad_mode == PadMode::kConstant;
+}
+
+// Fills the strip's words [word, word + words).
+template <class T>
+void pack_strip(const Image<T>& image, Index word, Index words, T* lines, WordOf<T>* strip) {
+    const StripBlocking& b = image.b;
+    if (b.fold == Fold::kNone && image.x.stride[1] == 1 && b.channels > 1) {
+        pack_pixels(image, word, words, strip);
+    } else if (b.line_rows > 0) {
+        pack_folded(image, word, words, lines, strip);
+    } else if (masks_lines(image)) {
+        pack_masked(image, word, words, strip);
+    } else {
+        pack_lines(image, word, words, lines, strip);
+    }
+}
+
+}  // namespace
+}  // namespace FASTCONV_ISA
+}  // namespace fastconv
