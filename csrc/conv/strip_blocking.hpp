@@ -8,7 +8,7 @@ namespace fastconv {
 
 // What the kernels of one type look like from outside.
 struct StripShape {
-    Index members, rows, lanes;
+    Index members, rows, lanes, vectors;
     bool ones, keeps_sums;
     Index item_bytes;
 };

@@ -107,7 +107,8 @@ inline void for_each_phase(const StripBlocking& b, W* strip, const Body& body) {
         if (!phase_is_read(h, b.taps_h, b.step_h, b.hop_h)) continue;
         for (Index w = 0; w < b.phases_w; ++w) {
             if (!phase_is_read(w, b.taps_w, b.step_w, b.hop_w)) continue;
-            body(h, w, strip + (h * b.phases_w + w) * b.strip_rows * b.pitch);
+            const Index pixels = (h * b.phases_w + w) * b.strip_rows * b.pitch;
+            body(h, w, strip + pixels * b.pixel_pitch);
         }
     }
 }
@@ -160,7 +161,7 @@ void pack_lines(const Image<T>& image, Index word, Index words, T* lines, WordOf
                                 problem.pad_mode);
                     sources[m] = line;
                 }
-                interleave(to, sources, count, flip_x<T>());
+                interleave(to, sources, count, Narrow<T>::flip_x);
             }
         });
     }
@@ -226,59 +227,10 @@ void pack_folded(const Image<T>& image, Index word, Index words, T* lines, WordO
             if ((word + i) * kM + m + 1 < b.channels) advance(member, problem, b.fold);
         }
         for (Index row = 0; row < image.block.rows; ++row) {
-            interleave(strip + row * b.pitch, sources, count, flip_x<T>());
+            interleave(strip + row * b.pitch, sources, count, Narrow<T>::flip_x);
             for (int m = 0; m < kM; ++m) sources[m] += problem.stride_h * row_pitch;
         }
     }
-}
-
-// One row of one phase where the channels of a pixel are consecutive in memory.
-template <class T>
-void pack_pixel_row(const Image<T>& image, const T* from, const Span& span, Index word, Index words,
-                    WordOf<T>* strip) {
-    constexpr int kM = kMembers<T>;
-    constexpr Index kT = turned<T>();
-    const Problem& problem = image.problem;
-    const StripBlocking& b = image.b;
-    const Index pixel_pitch = image.x.stride[3];
-    const Index whole = least(words, b.channels / kM - word) / kT * kT;
-    const auto put = [&](const T* pixel, WordOf<T>* to, Index first) {
-        const T zeros[kM] = {};
-        for (Index i = first; i < words; ++i) {
-            const Index channel = (word + i) * kM;
-            to[i * b.plane] =
-                join(pixel ? pixel + channel : zeros, least(kM, b.channels - channel), flip_x<T>());
-        }
-    };
-    for (Index i = 0; i < span.count;) {
-        if (from && i >= span.before && i + kT <= span.end && whole > 0) {
-            const T* pixel = from + (span.column + i * span.step) * pixel_pitch;
-            const Index pitch = span.step * pixel_pitch;
-            for (Index done = 0; done < whole; done += kT) {
-                turn_pixels(pixel + (word + done) * kM, pitch, strip + done * b.plane + i, b.plane);
-            }
-            for (Index j = 0; whole < words && j < kT; ++j) {
-                put(pixel + j * pitch, strip + i + j, whole);
-            }
-            i += kT;
-            continue;
-        }
-        const Index column =
-            from ? source_index(span.column + i * span.step, problem.w, problem.pad_mode) : -1;
-        put(column < 0 ? nullptr : from + column * pixel_pitch, strip + i, 0);
-        ++i;
-    }
-}
-
-template <class T>
-void pack_pixels(const Image<T>& image, Index word, Index words, WordOf<T>* strip) {
-    for_each_phase(image.b, strip, [&](Index phase_h, Index phase_w, WordOf<T>* to) {
-        const Span span = image.span(phase_w, image.cols());
-        for (Index row = 0; row < image.rows(); ++row, to += image.b.pitch) {
-            const T* from = image.padded_row(0, row * image.problem.stride_h + phase_h);
-            pack_pixel_row(image, from, span, word, words, to);
-        }
-    });
 }
 
 }  // namespace

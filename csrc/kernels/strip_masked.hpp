@@ -49,10 +49,13 @@ inline __m512i widen_chunk16(__m256i halves) {
 }
 template <class T, int STEP>
 inline __m512i load_wide_chunk(const T* from, ChunkMask mask) {
-    if constexpr (sizeof(T) == 2) return widen_chunk16(load_chunk16<STEP>(from, mask));
-    const __m128i bytes = load_chunk8<STEP>(from, mask);
-    return T(-1) < T(0) ? _mm512_maskz_cvtepi8_epi32(kAllWords, bytes)
-                        : _mm512_maskz_cvtepu8_epi32(kAllWords, bytes);
+    if constexpr (sizeof(T) == 2) {
+        return widen_chunk16(load_chunk16<STEP>(from, mask));
+    } else {
+        const __m128i bytes = load_chunk8<STEP>(from, mask);
+        return T(-1) < T(0) ? _mm512_maskz_cvtepi8_epi32(kAllWords, bytes)
+                            : _mm512_maskz_cvtepu8_epi32(kAllWords, bytes);
+    }
 }
 
 // Four lines of bytes side by side, brought together by one shuffle of dwords and one of bytes.
@@ -77,7 +80,7 @@ inline __m512i join_quads(const T* const (&from)[4], const ChunkMask (&masks)[4]
 template <int STEP, class T>
 inline void join_chunk(WordOf<T>* to, const T* const (&from)[kMembers<T>],
                        const ChunkMask (&masks)[kMembers<T>]) {
-    if constexpr (sizeof(T) == 2 && kIsFloat<T>) {
+    if constexpr (sizeof(T) == 2 && kWidens<T>) {
         alignas(32) T chunk[kChunk];
         _mm256_store_si256(reinterpret_cast<__m256i*>(chunk),
                            load_chunk16<STEP>(from[0], masks[0]));
@@ -93,7 +96,7 @@ inline void join_chunk(WordOf<T>* to, const T* const (&from)[kMembers<T>],
                                             _mm512_maskz_slli_epi32(kAllWords, high, 16));
         }
         constexpr std::uint32_t kFlips =
-            flip_x<T>() * (kMembers<T> == 4 ? 0x01010101u : 0x00010001u);
+            Narrow<T>::flip_x * (kMembers<T> == 4 ? 0x01010101u : 0x00010001u);
         _mm512_storeu_si512(to, words ^ _mm512_set1_epi32(int(kFlips)));
     }
 }
@@ -174,21 +177,6 @@ template <class T>
 inline bool masks_lines(const Image<T>& image) {
     return kMasksLines && image.problem.stride_w <= 2 && image.x.stride[3] == 1 &&
            image.problem.pad_mode == PadMode::kConstant;
-}
-
-// Fills the strip's words [word, word + words).
-template <class T>
-void pack_strip(const Image<T>& image, Index word, Index words, T* lines, WordOf<T>* strip) {
-    const StripBlocking& b = image.b;
-    if (b.fold == Fold::kNone && image.x.stride[1] == 1 && b.channels > 1) {
-        pack_pixels(image, word, words, strip);
-    } else if (b.line_rows > 0) {
-        pack_folded(image, word, words, lines, strip);
-    } else if (masks_lines(image)) {
-        pack_masked(image, word, words, strip);
-    } else {
-        pack_lines(image, word, words, lines, strip);
-    }
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ struct PanelRows {
 
 inline PanelRows panel_rows(const Problem& problem, const StripBlocking& b, Index panel) {
     const Index outputs = problem.k / problem.groups;
+    if (b.channel_lanes) return {panel * b.panel_rows, least((panel + 1) * b.panel_rows, outputs)};
     return {panel * outputs / b.panels, (panel + 1) * outputs / b.panels};
 }
 
@@ -30,7 +31,7 @@ inline bool dense_kernels(const View<const T>& w, const Problem& problem) {
 // One word of every tap of one output channel, from weights of any strides.
 template <class T>
 void pack_word(const Problem& problem, const StripBlocking& b, const View<const T>& w,
-               const T* kernel, Index word, WordOf<T>* column, Index rows) {
+               const T* kernel, Index word, WordOf<T>* column, Index pitch) {
     constexpr int kM = kMembers<T>;
     const T* from[kM];
     Member member = member_of(problem, b.fold, word * kM);
@@ -40,12 +41,12 @@ void pack_word(const Problem& problem, const StripBlocking& b, const View<const 
         advance(member, problem, b.fold);
     }
     for (Index r = 0; r < b.taps_h; ++r) {
-        for (Index s = 0; s < b.taps_w; ++s, column += rows) {
+        for (Index s = 0; s < b.taps_w; ++s, column += pitch) {
             T members[kM];
             for (Index m = 0; m < left; ++m) {
                 members[m] = from[m][r * w.stride[2] + s * w.stride[3]];
             }
-            *column = join(members, left, flip_w<T>());
+            *column = join(members, left, Narrow<T>::flip_w);
         }
     }
 }
@@ -53,19 +54,19 @@ void pack_word(const Problem& problem, const StripBlocking& b, const View<const 
 // The same for whole words of dense weights. Returns the first word it has left over.
 template <class T>
 Index pack_dense_words(const StripBlocking& b, const T* kernel, Index word, Index end,
-                       WordOf<T>* column, Index rows) {
+                       WordOf<T>* column, Index pitch) {
     constexpr int kM = kMembers<T>;
     const Index taps = b.taps_h * b.taps_w, total = b.channels * taps;
     WordOf<T> chunk[kChunk];
-    for (; word < end; ++word, column += taps * rows) {
+    for (; word < end; ++word, column += taps * pitch) {
         const T* lines[kM];
         for (int m = 0; m < kM; ++m) lines[m] = kernel + (word * kM + m) * taps;
         const Index last = (word + 1) * kM * taps - taps + (taps - 1) / kChunk * kChunk + kChunk;
         if (last > total) return word;
         for (Index tap = 0; tap < taps; tap += kChunk) {
-            interleave_chunk(chunk, lines, tap, flip_w<T>());
+            interleave_chunk(chunk, lines, tap, Narrow<T>::flip_w);
             const Index count = least(kChunk, taps - tap);
-            for (Index i = 0; i < count; ++i) column[(tap + i) * rows] = chunk[i];
+            for (Index i = 0; i < count; ++i) column[(tap + i) * pitch] = chunk[i];
         }
     }
     return word;
@@ -74,18 +75,10 @@ Index pack_dense_words(const StripBlocking& b, const T* kernel, Index word, Inde
 // And where there is one tap, words are consecutive in memory.
 template <class T>
 Index pack_consecutive_words(const T* kernel, Index word, Index end, WordOf<T>* column,
-                             Index rows) {
+                             Index pitch) {
     constexpr int kM = kMembers<T>;
-    for (; word < end; ++word, column += rows) {
-        const T* from = kernel + word * kM;
-        if constexpr (kM * sizeof(T) == 4) {
-            std::uint32_t value;
-            __builtin_memcpy(&value, from, 4);
-            for (int m = 0; m < kM; ++m) value ^= flip_w<T>() << m * (32 / kM);
-            *column = WordOf<T>(value);
-        } else {
-            *column = join(from, kM, flip_w<T>());
-        }
+    for (; word < end; ++word, column += pitch) {
+        *column = join_whole(kernel + word * kM, Narrow<T>::flip_w);
     }
     return word;
 }
@@ -93,18 +86,19 @@ Index pack_consecutive_words(const T* kernel, Index word, Index end, WordOf<T>* 
 // Steps [step, end) of dense rows of floats: squares of vectors, turned. Returns the first step it
 // has left over.
 template <class T>
-Index turn_dense_rows(const T* kernel, Index pitch, Index step, Index end, float* to, Index rows) {
+Index turn_dense_rows(const T* kernel, Index distance, Index step, Index end, float* to, Index rows,
+                      Index pitch) {
     constexpr int kL = kLanes<float>;
-    for (; step + kL <= end; step += kL, to += kL * rows) {
+    for (; step + kL <= end; step += kL, to += kL * pitch) {
         for (Index first = 0; first < rows; first += kL) {
             Vec<float> block[kL];
             for (int i = 0; i < kL; ++i) {
                 const Index row = least(first + i, rows - 1);
-                block[i] = widen(kernel + row * pitch + step);
+                block[i] = widen(kernel + row * distance + step);
             }
             transpose<float>(block);
             for (int i = 0; i < kL; ++i)
-                store_first(to + i * rows + first, block[i], least(kL, rows - first));
+                store_first(to + i * pitch + first, block[i], least(kL, rows - first));
         }
     }
     return step;
@@ -138,36 +132,37 @@ std::uint32_t sum_kernel(const Problem& problem, const StripBlocking& b, const V
     return sum;
 }
 
-// Packs [words * taps][rows] behind the header.
+// Packs [words * taps][rows] behind the header; lanes beyond the last output channel are zero.
 template <class T>
 void pack_panel(const Problem& problem, const StripBlocking& b, const View<const T>& w, Index panel,
                 Index word, Index words, void* packed) {
     const PanelRows range = panel_rows(problem, b, panel);
     const Index rows = range.end - range.first, taps = b.taps_h * b.taps_w;
+    const Index pitch = b.channel_lanes ? b.panel_rows : rows;
     const Index end = word + words, whole = least(end, b.channels / kMembers<T>);
     const bool dense = dense_kernels(w, problem);
     const T* kernels = w.data + range.first * w.stride[0];
     auto* start = static_cast<std::uint32_t*>(packed);
     auto* to = reinterpret_cast<WordOf<T>*>(static_cast<char*>(packed) + kPanelHeader);
     Index turned_words = word;
-    if constexpr (kIsFloat<T>) {
+    if constexpr (kWidens<T>) {
         if (dense) {
             const Index steps =
-                turn_dense_rows(kernels, w.stride[0], word * taps, end * taps, to, rows);
+                turn_dense_rows(kernels, w.stride[0], word * taps, end * taps, to, rows, pitch);
             turned_words = steps / taps;  // steps of a word begun are packed once more
         }
     }
     for (Index row = 0; row < rows; ++row) {
         const T* kernel = kernels + row * w.stride[0];
         Index done = turned_words;
-        WordOf<T>* column = to + (done - word) * taps * rows + row;
+        WordOf<T>* column = to + (done - word) * taps * pitch + row;
         if (dense && taps == 1) {
-            done = pack_consecutive_words(kernel, done, whole, column, rows);
+            done = pack_consecutive_words(kernel, done, whole, column, pitch);
         } else if (dense) {
-            done = pack_dense_words(b, kernel, done, whole, column, rows);
+            done = pack_dense_words(b, kernel, done, whole, column, pitch);
         }
         for (; done < end; ++done) {
-            pack_word(problem, b, w, kernel, done, to + (done - word) * taps * rows + row, rows);
+            pack_word(problem, b, w, kernel, done, to + (done - word) * taps * pitch + row, pitch);
         }
         if constexpr (Narrow<T>::zero_x != 0) {
             start[row] = sum_kernel(problem, b, w, kernel, word, end, dense) *
@@ -176,17 +171,9 @@ void pack_panel(const Problem& problem, const StripBlocking& b, const View<const
             start[row] = 0;
         }
     }
-}
-
-// One row of ones, whose product with x is sum x', for the term zw * sum x'.
-template <class T>
-void pack_ones(const StripBlocking& b, Index word, Index words, WordOf<T>* to) {
-    constexpr int kM = kMembers<T>;
-    T ones[kM];
-    for (int m = 0; m < kM; ++m) ones[m] = T(1);
-    for (Index i = 0; i < words; ++i) {
-        const WordOf<T> value = join(ones, least(kM, b.channels - (word + i) * kM), 0);
-        for (Index tap = 0; tap < b.taps_h * b.taps_w; ++tap) *to++ = value;
+    for (Index row = rows; row < pitch; ++row) {
+        start[row] = 0;
+        for (Index step = 0; step < words * taps; ++step) to[step * pitch + row] = WordOf<T>{};
     }
 }
 
