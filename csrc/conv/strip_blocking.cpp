@@ -24,6 +24,8 @@ constexpr Index kLeastRoom = 40 << 10;
 // Channels a group needs for its rows to be shared by the outputs above and below instead of being
 // packed for each of them: a word of fewer would have members left over.
 constexpr Index kDeepChannels = 16;
+// Least steps of a reduction that turning the tiles of y is worth.
+constexpr Index kTurnedSteps = 100;
 // Blocks are not made narrower than this many outputs before the reduction is cut.
 constexpr Index kNarrowCols = 128;
 // The narrowest block that a fold must have scratch for.
@@ -33,9 +35,16 @@ constexpr Index kTileVectors = 4, kChunk = 16;
 
 // What packing one vector of the strip, and one word of the weights, costs in multiply-adds on
 // vectors; and the share of a task that the last thread is waited for.
-constexpr double kPackVector = 8.0, kCopyVector = 4.0;
+constexpr double kPackVector = 6.0, kCopyVector = 4.0;
 constexpr double kPackWeight = 1.0;
 constexpr double kWait = 0.1;
+
+// Whether output channels are lanes though the image is in planes: pixels do not fill the vectors
+// of small maps, but y has to be turned, which takes the time of some steps.
+bool turns(const Problem& problem, const StripBlocking& b, const StripShape& shape) {
+    return shape.turns && problem.pad_mode == PadMode::kConstant && problem.stride_w <= 2 &&
+           b.words * b.taps_h * b.taps_w >= kTurnedSteps;
+}
 
 // What is left of the kernel when `fold` has turned some of its axes into channels.
 StripBlocking describe(const Problem& problem, Fold fold, const StripShape& shape) {
@@ -59,7 +68,8 @@ StripBlocking describe(const Problem& problem, Fold fold, const StripShape& shap
     }
     b.words = ceil_div(b.channels, shape.members);
     const Index outputs = problem.k / problem.groups;
-    b.channel_lanes = fold == Fold::kNone && problem.channels_last && outputs >= shape.lanes;
+    b.channel_lanes = fold == Fold::kNone && outputs >= shape.lanes &&
+                      (problem.channels_last || turns(problem, b, shape));
     if (b.channel_lanes) {
         const Index vectors = ceil_div(outputs, shape.lanes);
         b.panels = ceil_div(vectors, shape.vectors);
@@ -126,7 +136,8 @@ void lay_out(const Problem& problem, StripBlocking& b, const StripShape& shape, 
     lay_out_lines(problem, b, shape);
     const Index lines =
         b.line_rows > 0 ? b.line_channels * b.line_rows * b.line_phases : shape.members + 1;
-    const bool waits = shape.keeps_sums && b.word_block < b.words;
+    const bool turned = b.channel_lanes && !problem.channels_last;
+    const bool waits = (shape.keeps_sums || turned) && b.word_block < b.words;
     const Index lanes = ceil_div(b.rows * b.pitch, slack) * slack;
     b.partial_pitch = waits ? lanes : 0;
     Index at = 0;
@@ -134,7 +145,7 @@ void lay_out(const Problem& problem, StripBlocking& b, const StripShape& shape, 
         where = at;
         at += whole_lines(bytes);
     };
-    place(b.offsets_at, steps * 4);
+    place(b.offsets_at, (steps + kStepsAhead) * 4);
     place(b.panel_at, packed ? 0 : kPanelHeader + steps * b.panel_rows * 4);
     place(b.pixel_sums_at, shape.ones ? (b.plane + slack) * 4 : 0);
     place(b.sums_at, shape.ones ? lanes * 4 : 0);
@@ -215,7 +226,7 @@ double estimate(const StripBlocking& b, const StripShape& shape, int threads, bo
     const double phases = double(b.phases_h * b.phases_w) * double(rows);
     double products, strip;  // on vectors
     if (b.channel_lanes) {
-        products = double(lanes) * outputs / double(shape.lanes);
+        products = double(b.rows * b.cols) * outputs / double(shape.lanes);
         strip = phases * double(pitch) * double(ceil_div(b.words, shape.lanes)) * kCopyVector;
     } else {
         products = double(ceil_div(lanes, shape.lanes)) * outputs;

@@ -9,7 +9,7 @@ namespace fastconv {
 // What the kernels of one type look like from outside.
 struct StripShape {
     Index members, rows, lanes, vectors;
-    bool ones, keeps_sums;
+    bool ones, keeps_sums, turns;
     Index item_bytes;
 };
 

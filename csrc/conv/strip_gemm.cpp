@@ -30,8 +30,8 @@ const StripKernels<Bfloat16>& pairs() {
 template <class T, Source<T> KERNELS>
 StripShape shape_of() {
     const StripKernels<T>& kernels = KERNELS();
-    return {kernels.members, kernels.rows,       kernels.lanes,   kernels.vectors,
-            kernels.ones,    kernels.keeps_sums, Index(sizeof(T))};
+    return {kernels.members, kernels.rows,       kernels.lanes, kernels.vectors,
+            kernels.ones,    kernels.keeps_sums, kernels.turns, Index(sizeof(T))};
 }
 
 // A kernel of one tap that touches every pixel once sees an image as one long row.

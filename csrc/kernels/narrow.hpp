@@ -116,6 +116,14 @@ inline Words dot(Words sum, Words x, Words w) {
 #endif
 }
 
+// The first `count` lanes.
+inline void store_some(float* to, Vec<float> v, Index count) {
+    store_first(to, v, count);
+}
+inline void store_some(std::int32_t* to, Words v, Index count) {
+    store_first(reinterpret_cast<float*>(to), (Vec<float>)v, count);
+}
+
 template <int MEMBERS>
 inline Vec<float> dot(Vec<float> sum, Vec<float> x, Vec<float> w) {
     static_assert(MEMBERS == 1);

@@ -16,7 +16,11 @@ template <class T>
 void pack_strip(const Image<T>& image, Index word, Index words, T* lines, WordOf<T>* strip) {
     const StripBlocking& b = image.b;
     if (b.channel_lanes) {
-        copy_pixels(image, word, words, strip);
+        if (masks_lines(image) && image.x.stride[1] != 1) {
+            turn_masked(image, word, words, strip);
+        } else {
+            copy_pixels(image, word, words, strip);
+        }
     } else if (b.fold == Fold::kNone && image.x.stride[1] == 1 && b.channels > 1) {
         pack_pixels(image, word, words, strip);
     } else if (b.line_rows > 0) {
@@ -79,8 +83,8 @@ void strip_task(const StripJob<T>& job, Index index, char* memory) {
 // All but what computes images of one pixel.
 template <class T>
 constexpr StripKernels<T> strip_kernels() {
-    return {kMembers<T>, kStripRows,    kLanes<WordOf<T>>, kStripVectors, Narrow<T>::zero_w != 0,
-            kIsFloat<T>, pack_panel<T>, strip_task<T>,     nullptr};
+    return {kMembers<T>, kStripRows,  kLanes<WordOf<T>>, kStripVectors, Narrow<T>::zero_w != 0,
+            kIsFloat<T>, kMasksLines, pack_panel<T>,     strip_task<T>, nullptr};
 }
 
 }  // namespace

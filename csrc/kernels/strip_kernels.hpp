@@ -41,7 +41,7 @@ struct StripBlocking {
     Index group_block, group_blocks;
     Index tasks;
     Index panel_bytes;    // one packed panel, whole reduction
-    Index partial_pitch;  // words of a row of unfinished sums, 0 where none wait in scratch
+    Index partial_pitch;  // pixels whose unfinished sums wait in scratch, 0 where none do
     // Scratch of one task, in bytes from its beginning.
     Index offsets_at, panel_at, pixel_sums_at, sums_at, partial_at, lines_at, strip_at;
     Index scratch_bytes;
@@ -57,6 +57,9 @@ struct StripJob {
 // Bytes in front of a packed panel's words: what every output channel starts from.
 constexpr Index kPanelHeader = 128;
 
+// Steps of the reduction that a tile fetches ahead.
+constexpr Index kStepsAhead = 4;
+
 // Images that shrink to one pixel: outputs of one task, and steps of the reduction at a time.
 constexpr Index kDotOutputs = 64, kDotPart = 4096;
 
@@ -68,6 +71,7 @@ struct StripKernels {
     Index vectors;    // of a panel whose output channels are lanes
     bool ones;        // whether sums over x are needed: w is stored less its zero point
     bool keeps_sums;  // whether unfinished sums wait in scratch: y is too narrow for them
+    bool turns;       // whether planes are packed quickly, too, where output channels are lanes
     // Packs panel `panel` of a group, words [word, word + words); `w` is the group's.
     void (*pack_panel)(const Problem& problem, const StripBlocking& blocking,
                        const View<const T>& w, Index panel, Index word, Index words, void* packed);

@@ -78,13 +78,13 @@ inline __m512i join_quads(const T* const (&from)[4], const ChunkMask (&masks)[4]
 
 // kChunk words.
 template <int STEP, class T>
-inline void join_chunk(WordOf<T>* to, const T* const (&from)[kMembers<T>],
-                       const ChunkMask (&masks)[kMembers<T>]) {
+inline Vec<WordOf<T>> join_chunk(const T* const (&from)[kMembers<T>],
+                                 const ChunkMask (&masks)[kMembers<T>]) {
     if constexpr (sizeof(T) == 2 && kWidens<T>) {
         alignas(32) T chunk[kChunk];
         _mm256_store_si256(reinterpret_cast<__m256i*>(chunk),
                            load_chunk16<STEP>(from[0], masks[0]));
-        store(to, widen(chunk));
+        return widen(chunk);
     } else {
         __m512i words;
         if constexpr (kMembers<T> == 4) {
@@ -97,7 +97,7 @@ inline void join_chunk(WordOf<T>* to, const T* const (&from)[kMembers<T>],
         }
         constexpr std::uint32_t kFlips =
             Narrow<T>::flip_x * (kMembers<T> == 4 ? 0x01010101u : 0x00010001u);
-        _mm512_storeu_si512(to, words ^ _mm512_set1_epi32(int(kFlips)));
+        return (Words)words ^ std::int32_t(kFlips);
     }
 }
 
@@ -109,6 +109,8 @@ void pack_masked_phase(const Image<T>& image, const Member (&members)[kMembers<T
     const Problem& problem = image.problem;
     const Index rows = image.rows(), count = image.cols();
     const Index row_step = problem.stride_h * image.x.stride[2];
+    // each chunk fetches a line of one member of the next word: together they fetch them all
+    const Index next_word = kM * image.x.stride[1];
     Span columns[kM], lines[kM];
     Index first[kM];  // where the first row's first column is or would be
     Index inside = 0, end = rows;
@@ -132,8 +134,10 @@ void pack_masked_phase(const Image<T>& image, const Member (&members)[kMembers<T
                 for (int m = 0; m < kM; ++m) {
                     from[m] = image.x.data + first[m] + row * row_step + at * STEP;
                 }
+                const Index fetched = at / kChunk % kM;
                 for (; row < end; ++row) {
-                    join_chunk<STEP, T>(to + row * image.b.pitch + at, from, masks);
+                    __builtin_prefetch(from[fetched] + next_word);
+                    store(to + row * image.b.pitch + at, join_chunk<STEP, T>(from, masks));
                     for (int m = 0; m < kM; ++m) from[m] += row_step;
                 }
                 if (row == rows) break;
@@ -144,7 +148,7 @@ void pack_masked_phase(const Image<T>& image, const Member (&members)[kMembers<T
                 from[m] = image.x.data + (has ? first[m] + row * row_step + at * STEP : 0);
                 read[m] = has ? masks[m] : ChunkMask{0, 0};
             }
-            join_chunk<STEP, T>(to + row * image.b.pitch + at, from, read);
+            store(to + row * image.b.pitch + at, join_chunk<STEP, T>(from, read));
         }
     }
 }
@@ -165,8 +169,62 @@ void pack_masked(const Image<T>& image, Index word, Index words, WordOf<T>* stri
         });
     }
 }
+
+// Up to kChunk pixels of up to as many words from `word` on, turned: a row of words for every
+// pixel. `line` is where the row of the first channel begins, or null; no taps are folded.
+template <int STEP, class T>
+void turn_square(const Image<T>& image, const T* line, const Span& columns, Index at, Index word,
+                 Index words, WordOf<T>* to) {
+    constexpr int kM = kMembers<T>;
+    const StripBlocking& b = image.b;
+    const ChunkMask inside = line ? chunk_mask(columns, at) : ChunkMask{0, 0};
+    const T* first = (line ? line : image.x.data) + columns.column + at * STEP;
+    ChunkMask masks[kM];
+    for (int m = 0; m < kM; ++m) masks[m] = inside;
+    Vec<WordOf<T>> square[kChunk] = {};
+    for (Index i = 0; i < words; ++i) {
+        const T* from[kM];
+        for (int m = 0; m < kM; ++m) {
+            // members beyond the last meet weights of zero: any line will do
+            const Index last = b.channels - 1 - word * kM;
+            from[m] = first + least(i * kM + m, last) * image.x.stride[1];
+        }
+        square[i] = join_chunk<STEP, T>(from, masks);
+    }
+    transpose<WordOf<T>>(square);
+    const Index pixels = least(kChunk, columns.count - at);
+    for (Index i = 0; i < pixels; ++i) store_some(to + i * b.pixel_pitch, square[i], words);
+}
+
+// Words whose pixels keep them together, from planes.
+template <class T>
+void turn_masked(const Image<T>& image, Index word, Index words, WordOf<T>* strip) {
+    const Problem& problem = image.problem;
+    const StripBlocking& b = image.b;
+    for_each_phase(b, strip, [&](Index phase_h, Index phase_w, WordOf<T>* to) {
+        const Span columns = image.span(phase_w, image.cols());
+        for (Index done = 0; done < words; done += kChunk) {
+            const Index first = word + done, count = least(kChunk, words - done);
+            for (Index row = 0; row < image.rows(); ++row) {
+                const T* line =
+                    image.padded_row(first * kMembers<T>, row * problem.stride_h + phase_h);
+                for (Index at = 0; at < columns.count; at += kChunk) {
+                    WordOf<T>* pixels = to + (row * b.pitch + at) * b.pixel_pitch + done;
+                    if (problem.stride_w == 1) {
+                        turn_square<1>(image, line, columns, at, first, count, pixels);
+                    } else {
+                        turn_square<2>(image, line, columns, at, first, count, pixels);
+                    }
+                }
+            }
+        }
+    });
+}
 #else
 constexpr bool kMasksLines = false;
+
+template <class T>
+void turn_masked(const Image<T>&, Index, Index, WordOf<T>*) {}
 
 template <class T>
 void pack_masked(const Image<T>&, Index, Index, WordOf<T>*) {}

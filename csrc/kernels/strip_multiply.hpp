@@ -71,65 +71,124 @@ void multiply_floats(const StripPart<T>& part, Index first, Index rows, StripTil
     }
 }
 
-// Adds the bias, applies the activation and rounds the sums of `rows` pixels; panels without a
-// remainder are whole vectors of channels, and so is the room for others.
+// The bias of output channels [first, first + outputs), and zeros behind it.
+template <class T>
+void widen_bias(const StripPart<T>& part, Index first, Index outputs, float* to) {
+    constexpr Index kL = kLanes<float>;
+    alignas(64) T padded[kStripVectors * kL] = {};
+    const T* bias = part.job.arrays.bias;
+    if (bias) bias += part.group * (part.job.problem.k / part.job.problem.groups) + first;
+    for (Index i = 0; bias && i < outputs; ++i) padded[i] = bias[i];
+    for (Index i = 0; i < outputs; i += kL) store(to + i, widen(padded + i));
+}
+
+// Adds the bias, applies the activation and rounds the sums of `rows` pixels, whole vectors.
 template <class T>
 void round_pixels(const StripPart<T>& part, Index first, Index outputs, const float* sums,
                   Index sums_pitch, T* to, Index pitch, Index rows) {
     constexpr Index kL = kLanes<float>;
-    const Problem& problem = part.job.problem;
-    alignas(64) T padded[kStripVectors * kL] = {};
-    const T* bias = part.job.arrays.bias;
-    if (bias) {
-        bias += part.group * (problem.k / problem.groups) + first;
-        for (Index i = 0; i < outputs; ++i) padded[i] = bias[i];
-    }
+    alignas(64) float bias[kStripVectors * kL];
+    widen_bias(part, first, outputs, bias);
     for (Index i = 0; i < outputs; i += kL) {
-        const Vec<float> addend = widen(padded + i);
+        const Vec<float> addend = load(bias + i);
         for (Index row = 0; row < rows; ++row) {
             Vec<float> v = load(sums + row * sums_pitch + i);
-            if (bias) v += addend;
-            round_to(to + row * pitch + i, activate<float>(v, problem.activation));
+            if (part.job.arrays.bias) v += addend;
+            round_to(to + row * pitch + i, activate<float>(v, part.job.problem.activation));
         }
     }
 }
 
-// Channels as lanes: y, or the sums that wait in scratch, in rows of pixels.
+// Finished sums of `rows` consecutive pixels into planes: squares of vectors, turned.
 template <class T>
-void multiply_channels(const StripPart<T>& part, Index first, Index outputs, StripTileOf<T> tile,
-                       SumOf<T>* waiting) {
+void store_planes(const StripPart<T>& part, Index first, Index outputs, Index lane, Index rows,
+                  const SumOf<T>* sums, Index sums_pitch) {
+    constexpr Index kL = kLanes<SumOf<T>>;
+    ResultOf<T>* to = part.out.at(first, lane);
+    alignas(64) float bias[kStripVectors * kL];
+    if constexpr (kIsFloat<T>) widen_bias(part, first, outputs, bias);
+    for (Index pixel = 0; pixel < rows; pixel += kL) {
+        const Index count = least(kL, rows - pixel);
+        for (Index i = 0; i < outputs; i += kL) {
+            Vec<SumOf<T>> square[kL] = {};
+            for (Index row = 0; row < count; ++row) {
+                square[row] = load(sums + (pixel + row) * sums_pitch + i);
+            }
+            transpose<SumOf<T>>(square);
+            for (Index k = 0; k < least(kL, outputs - i); ++k) {
+                ResultOf<T>* plane = to + (i + k) * part.out.stride_k + pixel;
+                if constexpr (kIsFloat<T>) {
+                    alignas(64) T rounded[kL];
+                    Vec<float> v = square[k];
+                    if (part.job.arrays.bias) v += splat(bias[i + k]);
+                    round_to(rounded, activate<float>(v, part.job.problem.activation));
+                    copy_line(plane, rounded, count);
+                } else {
+                    store_some(plane, square[k], count);
+                }
+            }
+        }
+    }
+}
+
+// One tile of `rows` pixels from `lane` on, `outputs` channels from `first` on. `waiting`: the
+// panel's unfinished sums of all pixels, where they do not wait in y.
+template <class T>
+void multiply_pixels(const StripPart<T>& part, Index first, Index outputs, Index lane, Index rows,
+                     StripTileOf<T> tile, SumOf<T>* waiting) {
     static constexpr ChannelTileTable<WordOf<T>, SumOf<T>, kMembers<T>> tiles;
     constexpr Index kL = kLanes<WordOf<T>>;
     const StripBlocking& b = part.job.blocking;
     const StripOutput<ResultOf<T>>& out = part.out;
     const Index vectors = ceil_div(outputs, kL), width = vectors * kL;
-    const Index most_rows = ceil_div(out.lanes, ceil_div(out.lanes, kStripRows));
+    const bool in_row = out.in_row(lane, rows);
+    const bool whole = in_row && out.stride_k == 1 && width == outputs;
+    const bool in_y = !kIsFloat<T> && !waiting && whole;
     alignas(64) SumOf<T> buffer[kStripRows * kStripVectors * kL];
-    alignas(64) ResultOf<T> rounded[kStripRows * kStripVectors * kL];
-    tile.x_pitch = b.pixel_pitch;
-    tile.w_pitch = b.panel_rows;
-    for (Index lane = 0; lane < out.lanes; lane += most_rows) {
-        const Index rows = least(most_rows, out.lanes - lane);
-        const bool whole = out.stride_k == 1 && width == outputs && out.in_row(lane, rows);
-        tile.x = reinterpret_cast<const char*>(part.scratch.strip + lane * b.pixel_pitch);
-        if constexpr (kIsFloat<T>) {
-            tile.y = waiting ? waiting + lane * b.panel_rows : buffer;
-            tile.pitch = waiting ? b.panel_rows : width;
-            tiles.by_shape[vectors - 1][rows - 1](tile);
-            if (!part.last()) continue;
-            T* to = whole ? out.at(first, lane) : rounded;
-            const Index pitch = whole ? out.stride_q : width;
-            round_pixels(part, first, outputs, tile.y, tile.pitch, to, pitch, rows);
-            if (!whole) move_pixels<true>(out, first, outputs, lane, rows, rounded, width);
-        } else {
-            if (Narrow<T>::zero_w != 0) tile.sums = part.scratch.sums + lane;
-            tile.y = whole ? out.at(first, lane) : buffer;
-            tile.pitch = whole ? out.stride_q : width;
-            if (!whole && tile.accumulate) {
-                move_pixels<false>(out, first, outputs, lane, rows, buffer, width);
-            }
-            tiles.by_shape[vectors - 1][rows - 1](tile);
-            if (!whole) move_pixels<true>(out, first, outputs, lane, rows, buffer, width);
+    tile.x = reinterpret_cast<const char*>(part.scratch.strip + lane * b.pixel_pitch);
+    tile.y = waiting ? waiting + lane * b.panel_rows : buffer;
+    tile.pitch = waiting ? b.panel_rows : width;
+    if constexpr (!kIsFloat<T>) {
+        if (Narrow<T>::zero_w != 0) tile.sums = part.scratch.sums + lane;
+        if (in_y) {
+            tile.y = out.at(first, lane);
+            tile.pitch = out.stride_q;
+        } else if (tile.accumulate && !waiting) {
+            move_pixels<false>(out, first, outputs, lane, rows, buffer, width);
+        }
+    }
+    tiles.by_shape[vectors - 1][rows - 1](tile);
+    if (in_y || (waiting && !part.last())) return;
+    if (in_row && out.stride_q == 1 && out.stride_k != 1) {
+        store_planes(part, first, outputs, lane, rows, tile.y, tile.pitch);
+    } else if constexpr (kIsFloat<T>) {
+        alignas(64) T rounded[kStripRows * kStripVectors * kL];
+        T* to = whole ? out.at(first, lane) : rounded;
+        const Index pitch = whole ? out.stride_q : width;
+        round_pixels(part, first, outputs, tile.y, tile.pitch, to, pitch, rows);
+        if (!whole) move_pixels<true>(out, first, outputs, lane, rows, rounded, width);
+    } else {
+        move_pixels<true>(out, first, outputs, lane, rows, tile.y, tile.pitch);
+    }
+}
+
+// Rows of fewer pixels than this share tiles, and compute what lies between them in vain.
+constexpr Index kLeastTileRows = kStripRows / 3;
+
+// Output channels as lanes.
+template <class T>
+void multiply_channels(const StripPart<T>& part, Index first, Index outputs, StripTileOf<T> tile,
+                       SumOf<T>* waiting) {
+    const StripOutput<ResultOf<T>>& out = part.out;
+    tile.x_pitch = part.job.blocking.pixel_pitch;
+    tile.w_pitch = part.job.blocking.panel_rows;
+    const bool by_row = out.pitch > out.cols && out.cols >= kLeastTileRows;
+    const Index length = by_row ? out.cols : out.lanes;
+    const Index most_rows = ceil_div(length, ceil_div(length, kStripRows));
+    for (Index row = 0; row < out.lanes; row += by_row ? out.pitch : out.lanes) {
+        for (Index lane = 0; lane < length; lane += most_rows) {
+            multiply_pixels(part, first, outputs, row + lane, least(most_rows, length - lane), tile,
+                            waiting);
         }
     }
 }
@@ -175,11 +234,11 @@ void multiply_panel(const StripPart<T>& part, Index panel, Index panel0) {
              skipped * (b.channel_lanes ? b.panel_rows : rows);
     tile.offsets = part.scratch.offsets;
     tile.accumulate = !part.first();
+    SumOf<T>* waiting = nullptr;
+    if (b.partial_pitch > 0) {
+        waiting = part.scratch.partial + (panel - panel0) * b.panel_rows * b.partial_pitch;
+    }
     if constexpr (kIsFloat<T>) {
-        SumOf<T>* waiting = nullptr;
-        if (b.partial_pitch > 0) {
-            waiting = part.scratch.partial + (panel - panel0) * b.panel_rows * b.partial_pitch;
-        }
         if (b.channel_lanes) return multiply_channels(part, channels.first, rows, tile, waiting);
         multiply_floats(part, channels.first, rows, tile, waiting);
     } else {
@@ -191,7 +250,7 @@ void multiply_panel(const StripPart<T>& part, Index panel, Index panel0) {
         tile.low = range.low;
         tile.high = range.high;
         if (b.channel_lanes) {
-            multiply_channels<T>(part, channels.first, rows, tile, nullptr);
+            multiply_channels(part, channels.first, rows, tile, waiting);
         } else {
             multiply_integers(part, channels.first, rows, tile);
         }

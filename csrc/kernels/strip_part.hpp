@@ -3,6 +3,7 @@
 
 #include "kernels/strip_kernels.hpp"
 #include "kernels/strip_output.hpp"
+#include "kernels/strip_tile.hpp"
 #include "kernels/strip_words.hpp"
 
 namespace fastconv {
@@ -42,6 +43,8 @@ inline Index tap_distance(const StripBlocking& b, Index r, Index s) {
 
 // Bytes from an output's first word to the one that a step of the reduction multiplies.
 inline void list_offsets(const StripBlocking& b, std::int32_t* offsets) {
+    const std::int32_t* const first = offsets;
+    const Index steps = b.word_block * b.taps_h * b.taps_w;
     for (Index word = 0; word < b.word_block; ++word) {
         for (Index r = 0; r < b.taps_h; ++r) {
             for (Index s = 0; s < b.taps_w; ++s) {
@@ -49,6 +52,11 @@ inline void list_offsets(const StripBlocking& b, std::int32_t* offsets) {
                 *offsets++ = std::int32_t(4 * words);
             }
         }
+    }
+    // and then the tile that begins where this one ends
+    constexpr Index kTileBytes = kStripVectors * FASTCONV_VECTOR_BYTES;
+    for (Index i = 0; i < kStepsAhead; ++i) {
+        offsets[i] = i < steps ? std::int32_t(first[i] + kTileBytes) : 0;
     }
 }
 

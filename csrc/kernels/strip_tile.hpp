@@ -5,6 +5,7 @@
 
 #include "kernels/gemm_tile.hpp"
 #include "kernels/narrow.hpp"
+#include "kernels/strip_kernels.hpp"
 
 namespace fastconv {
 namespace FASTCONV_ISA {
@@ -15,7 +16,7 @@ struct StripTile {
     Index steps;
     const W* w;                   // [steps][rows], or [steps][lanes]
     const char* x;                // the first pixel's word
-    const std::int32_t* offsets;  // bytes from x, for every step
+    const std::int32_t* offsets;  // bytes from x, for every step and kStepsAhead more
     S* y;
     Index pitch;
     bool accumulate;         // y is added to
@@ -99,9 +100,14 @@ void strip_tile(const StripTile<W, S>& tile) {
     const std::int32_t* offset = tile.offsets;
     for (const std::int32_t* end = offset + tile.steps; offset < end; ++offset) {
         const auto* x = reinterpret_cast<const W*>(tile.x + *offset);
+        // steps are too far apart for the hardware to see that they are read one after the other
+        const auto* ahead = reinterpret_cast<const W*>(tile.x + offset[kStepsAhead]);
         Vec<W> col[VECTORS];
 #pragma GCC unroll 4
-        for (int j = 0; j < VECTORS; ++j) col[j] = load(x + j * kL);
+        for (int j = 0; j < VECTORS; ++j) {
+            col[j] = load(x + j * kL);
+            __builtin_prefetch(ahead + j * kL);
+        }
 #pragma GCC unroll 16
         for (int i = 0; i < ROWS; ++i) {
             const Vec<W> row = splat(w[i]);
