@@ -83,25 +83,26 @@ Index pack_consecutive_words(const T* kernel, Index word, Index end, WordOf<T>* 
     return word;
 }
 
-// Steps [step, end) of dense rows of floats: squares of vectors, turned. Returns the first step it
-// has left over.
+// Words [word, end) of rows in which they are consecutive: squares of vectors, turned. Returns the
+// first word it has left over.
 template <class T>
-Index turn_dense_rows(const T* kernel, Index distance, Index step, Index end, float* to, Index rows,
-                      Index pitch) {
-    constexpr int kL = kLanes<float>;
-    for (; step + kL <= end; step += kL, to += kL * pitch) {
+Index turn_dense_rows(const T* kernel, Index distance, Index word, Index end, WordOf<T>* to,
+                      Index rows, Index pitch) {
+    constexpr int kL = kLanes<WordOf<T>>;
+    for (; word + kL <= end; word += kL, to += kL * pitch) {
         for (Index first = 0; first < rows; first += kL) {
-            Vec<float> block[kL];
+            Vec<WordOf<T>> block[kL];
             for (int i = 0; i < kL; ++i) {
                 const Index row = least(first + i, rows - 1);
-                block[i] = widen(kernel + row * distance + step);
+                block[i] =
+                    load_words(kernel + row * distance + word * kMembers<T>, Narrow<T>::flip_w);
             }
-            transpose<float>(block);
+            transpose<WordOf<T>>(block);
             for (int i = 0; i < kL; ++i)
-                store_first(to + i * pitch + first, block[i], least(kL, rows - first));
+                store_some(to + i * pitch + first, block[i], least(kL, rows - first));
         }
     }
-    return step;
+    return word;
 }
 
 // Sum of the members of words [word, end) of one output channel.
@@ -113,9 +114,17 @@ std::uint32_t sum_kernel(const Problem& problem, const StripBlocking& b, const V
     const Index last = least(end * kM, b.channels);
     std::uint32_t sum = 0;
     if (dense) {
-        for (Index i = word * kM * taps; i < last * taps; ++i) {
-            sum += std::uint32_t(std::int32_t(kernel[i]));
+        Index i = word * kM * taps;
+        if constexpr (kM == 4 && Narrow<T>::flip_w == 0) {
+            constexpr Index kStep = kM * kLanes<std::int32_t>;
+            Words lanes{};
+            for (; i + kStep <= last * taps; i += kStep) {
+                lanes = dot<kM>(lanes, splat(std::int32_t(0x01010101)), load_words(kernel + i, 0));
+            }
+            for (int lane = 0; lane < kLanes<std::int32_t>; ++lane)
+                sum += std::uint32_t(lanes[lane]);
         }
+        for (; i < last * taps; ++i) sum += std::uint32_t(std::int32_t(kernel[i]));
         return sum;
     }
     Member member = member_of(problem, b.fold, word * kM);
@@ -132,48 +141,61 @@ std::uint32_t sum_kernel(const Problem& problem, const StripBlocking& b, const V
     return sum;
 }
 
+// Steps that are packed for all rows before the next: they stay in the first-level cache.
+constexpr Index kPackedWords = 4096;
+
+// Words [word, end) of one output channel of dense weights, as far as they are whole.
+template <class T>
+Index pack_dense(const StripBlocking& b, const T* kernel, Index word, Index end, WordOf<T>* column,
+                 Index pitch) {
+    const Index whole = least(end, b.channels / kMembers<T>);
+    if (b.taps_h * b.taps_w == 1) {
+        return pack_consecutive_words(kernel, word, whole, column, pitch);
+    }
+    return pack_dense_words(b, kernel, word, whole, column, pitch);
+}
+
 // Packs [words * taps][rows] behind the header; lanes beyond the last output channel are zero.
 template <class T>
 void pack_panel(const Problem& problem, const StripBlocking& b, const View<const T>& w, Index panel,
                 Index word, Index words, void* packed) {
     const PanelRows range = panel_rows(problem, b, panel);
-    const Index rows = range.end - range.first, taps = b.taps_h * b.taps_w;
+    const Index rows = range.end - range.first, taps = b.taps_h * b.taps_w, end = word + words;
     const Index pitch = b.channel_lanes ? b.panel_rows : rows;
-    const Index end = word + words, whole = least(end, b.channels / kMembers<T>);
     const bool dense = dense_kernels(w, problem);
     const T* kernels = w.data + range.first * w.stride[0];
     auto* start = static_cast<std::uint32_t*>(packed);
     auto* to = reinterpret_cast<WordOf<T>*>(static_cast<char*>(packed) + kPanelHeader);
-    Index turned_words = word;
-    if constexpr (kWidens<T>) {
-        if (dense) {
-            const Index steps =
-                turn_dense_rows(kernels, w.stride[0], word * taps, end * taps, to, rows, pitch);
-            turned_words = steps / taps;  // steps of a word begun are packed once more
+    Index first = word;
+    if (dense && kWidens<T>) {  // any step is a word
+        first = turn_dense_rows(kernels, w.stride[0], word * taps, end * taps, to, rows, pitch);
+        first /= taps;  // steps of a word begun are packed once more
+    } else if (dense && taps == 1) {
+        const Index whole = least(end, b.channels / kMembers<T>);
+        first = turn_dense_rows(kernels, w.stride[0], word, whole, to, rows, pitch);
+    }
+    const Index at_once = most(1, kPackedWords / (taps * pitch));
+    for (; first < end; first += at_once) {
+        const Index last = least(first + at_once, end);
+        for (Index row = 0; row < rows; ++row) {
+            const T* kernel = kernels + row * w.stride[0];
+            WordOf<T>* column = to + (first - word) * taps * pitch + row;
+            Index done = first;
+            if (dense) done = pack_dense(b, kernel, done, last, column, pitch);
+            for (; done < last; ++done) {
+                pack_word(problem, b, w, kernel, done, to + (done - word) * taps * pitch + row,
+                          pitch);
+            }
         }
     }
-    for (Index row = 0; row < rows; ++row) {
-        const T* kernel = kernels + row * w.stride[0];
-        Index done = turned_words;
-        WordOf<T>* column = to + (done - word) * taps * pitch + row;
-        if (dense && taps == 1) {
-            done = pack_consecutive_words(kernel, done, whole, column, pitch);
-        } else if (dense) {
-            done = pack_dense_words(b, kernel, done, whole, column, pitch);
-        }
-        for (; done < end; ++done) {
-            pack_word(problem, b, w, kernel, done, to + (done - word) * taps * pitch + row, pitch);
-        }
-        if constexpr (Narrow<T>::zero_x != 0) {
-            start[row] = sum_kernel(problem, b, w, kernel, word, end, dense) *
-                         std::uint32_t(Narrow<T>::zero_x);
-        } else {
-            start[row] = 0;
-        }
-    }
-    for (Index row = rows; row < pitch; ++row) {
+    for (Index row = 0; row < pitch; ++row) {
         start[row] = 0;
-        for (Index step = 0; step < words * taps; ++step) to[step * pitch + row] = WordOf<T>{};
+        if (row >= rows) {
+            for (Index step = 0; step < words * taps; ++step) to[step * pitch + row] = WordOf<T>{};
+        } else if constexpr (Narrow<T>::zero_x != 0) {
+            start[row] = std::uint32_t(Narrow<T>::zero_x) *
+                         sum_kernel(problem, b, w, kernels + row * w.stride[0], word, end, dense);
+        }
     }
 }
 
