@@ -101,54 +101,100 @@ inline Vec<WordOf<T>> join_chunk(const T* const (&from)[kMembers<T>],
     }
 }
 
-// One phase of one word. `to` is its first row.
-template <int STEP, class T>
-void pack_masked_phase(const Image<T>& image, const Member (&members)[kMembers<T>], Index phase_h,
-                       Index phase_w, WordOf<T>* to) {
-    constexpr int kM = kMembers<T>;
-    const Problem& problem = image.problem;
-    const Index rows = image.rows(), count = image.cols();
-    const Index row_step = problem.stride_h * image.x.stride[2];
-    // each chunk fetches a line of one member of the next word: together they fetch them all
-    const Index next_word = kM * image.x.stride[1];
+// One phase of one word: where its members' pixels lie, and which of them are border.
+template <class T>
+struct MaskedPhase {
+    static constexpr int kM = kMembers<T>;
     Span columns[kM], lines[kM];
-    Index first[kM];  // where the first row's first column is or would be
-    Index inside = 0, end = rows;
-    for (int m = 0; m < kM; ++m) {
-        const Member& member = members[m];
-        columns[m] = image.span(phase_w + member.s * problem.dilation_w, count);
-        const Index row = image.block.p * problem.stride_h + phase_h +
-                          member.r * problem.dilation_h - problem.pad_top;
-        lines[m] = make_span(row, problem.stride_h, rows, problem.h);
-        first[m] = member.c * image.x.stride[1] + row * image.x.stride[2] + columns[m].column;
-        inside = most(inside, lines[m].before);
-        end = least(end, lines[m].end);
+    const T* data;
+    Index first[kM];           // where the first row's first column is or would be
+    Index row_step, rows;      // from row to row, and how many
+    Index row_begin, row_end;  // all members have these rows,
+    Index col_begin, col_end;  // and these columns of them, whole chunks
+
+    MaskedPhase(const Image<T>& image, const Member (&members)[kM], Index phase_h, Index phase_w)
+        : data(image.x.data),
+          row_step(image.problem.stride_h * image.x.stride[2]),
+          rows(image.rows()),
+          row_begin(0),
+          row_end(rows),
+          col_begin(0),
+          col_end(image.cols()) {
+        const Problem& problem = image.problem;
+        for (int m = 0; m < kM; ++m) {
+            const Member& member = members[m];
+            columns[m] = image.span(phase_w + member.s * problem.dilation_w, image.cols());
+            const Index row = image.block.p * problem.stride_h + phase_h +
+                              member.r * problem.dilation_h - problem.pad_top;
+            lines[m] = make_span(row, problem.stride_h, rows, problem.h);
+            first[m] = member.c * image.x.stride[1] + row * image.x.stride[2] + columns[m].column;
+            row_begin = most(row_begin, lines[m].before);
+            row_end = least(row_end, lines[m].end);
+            col_begin = most(col_begin, columns[m].before);
+            col_end = least(col_end, columns[m].end);
+        }
+        row_end = most(row_begin, row_end);
+        col_begin = ceil_div(col_begin, kChunk) * kChunk;
+        col_end = most(col_begin, col_end / kChunk * kChunk);
     }
+};
+
+// Chunk `at` of rows [row, end), which all members have; `at` is in elements.
+template <int STEP, class T>
+inline void join_rows(const MaskedPhase<T>& phase, Index row, Index end, Index at,
+                      const ChunkMask (&masks)[kMembers<T>], WordOf<T>* to, Index pitch) {
+    const T* from[kMembers<T>];
+    for (int m = 0; m < kMembers<T>; ++m) {
+        from[m] = phase.data + phase.first[m] + row * phase.row_step + at * STEP;
+    }
+    for (to += row * pitch + at; row < end; ++row, to += pitch) {
+        store(to, join_chunk<STEP, T>(from, masks));
+        for (int m = 0; m < kMembers<T>; ++m) from[m] += phase.row_step;
+    }
+}
+
+// The same of a row that some members lack.
+template <int STEP, class T>
+inline void join_border(const MaskedPhase<T>& phase, Index row, Index at,
+                        const ChunkMask (&masks)[kMembers<T>], WordOf<T>* to, Index pitch) {
+    const T* from[kMembers<T>];
+    ChunkMask read[kMembers<T>];
+    for (int m = 0; m < kMembers<T>; ++m) {
+        const bool has = row >= phase.lines[m].before && row < phase.lines[m].end;
+        from[m] = phase.data + (has ? phase.first[m] + row * phase.row_step + at * STEP : 0);
+        read[m] = has ? masks[m] : ChunkMask{0, 0};
+    }
+    store(to + row * pitch + at, join_chunk<STEP, T>(from, read));
+}
+
+// `to` is the first row of the phase; `next_word` is from a member to that of the next word.
+template <int STEP, class T>
+void pack_masked_phase(const MaskedPhase<T>& phase, WordOf<T>* to, Index pitch, Index next_word) {
+    constexpr int kM = kMembers<T>;
+    const Index count = phase.columns[0].count;
     // the last chunk first: it runs over into the row below, whose first comes after it
     for (Index at = (count - 1) / kChunk * kChunk; at >= 0; at -= kChunk) {
         ChunkMask masks[kM];
-        for (int m = 0; m < kM; ++m) masks[m] = chunk_mask(columns[m], at);
-        const T* from[kM];
-        for (Index row = 0; row < rows; ++row) {
-            if (row == inside && row < end) {  // all members have these rows
-                for (int m = 0; m < kM; ++m) {
-                    from[m] = image.x.data + first[m] + row * row_step + at * STEP;
-                }
-                const Index fetched = at / kChunk % kM;
-                for (; row < end; ++row) {
-                    __builtin_prefetch(from[fetched] + next_word);
-                    store(to + row * image.b.pitch + at, join_chunk<STEP, T>(from, masks));
-                    for (int m = 0; m < kM; ++m) from[m] += row_step;
-                }
-                if (row == rows) break;
-            }
-            ChunkMask read[kM];
-            for (int m = 0; m < kM; ++m) {
-                const bool has = row >= lines[m].before && row < lines[m].end;
-                from[m] = image.x.data + (has ? first[m] + row * row_step + at * STEP : 0);
-                read[m] = has ? masks[m] : ChunkMask{0, 0};
-            }
-            store(to + row * image.b.pitch + at, join_chunk<STEP, T>(from, read));
+        for (int m = 0; m < kM; ++m) masks[m] = chunk_mask(phase.columns[m], at);
+        Index row = 0;
+        for (; row < phase.row_begin; ++row) join_border<STEP>(phase, row, at, masks, to, pitch);
+        const bool whole = at >= phase.col_begin && at < phase.col_end;
+        if (!whole) join_rows<STEP>(phase, row, phase.row_end, at, masks, to, pitch);
+        row = phase.row_end;
+        for (; row < phase.rows; ++row) join_border<STEP>(phase, row, at, masks, to, pitch);
+    }
+    ChunkMask whole[kM];
+    for (int m = 0; m < kM; ++m) whole[m] = {0xffff, STEP == 1 ? 0xffffu : 0x7fffffffu};
+    const T* from[kM];
+    for (Index row = phase.row_begin; row < phase.row_end; ++row) {
+        for (int m = 0; m < kM; ++m) {
+            from[m] = phase.data + phase.first[m] + row * phase.row_step + phase.col_begin * STEP;
+        }
+        for (Index at = phase.col_begin; at < phase.col_end; at += kChunk) {
+            // each chunk fetches a line of one member of the next word: together they fetch all
+            __builtin_prefetch(from[at / kChunk % kM] + next_word);
+            store(to + row * pitch + at, join_chunk<STEP, T>(from, whole));
+            for (int m = 0; m < kM; ++m) from[m] += kChunk * STEP;
         }
     }
 }
@@ -161,10 +207,12 @@ void pack_masked(const Image<T>& image, Index word, Index words, WordOf<T>* stri
         Member members[kMembers<T>];
         take_members(members, image, word + i, member);
         for_each_phase(b, strip, [&](Index phase_h, Index phase_w, WordOf<T>* to) {
+            const MaskedPhase<T> phase(image, members, phase_h, phase_w);
+            const Index next_word = kMembers<T> * image.x.stride[1];
             if (image.problem.stride_w == 1) {
-                pack_masked_phase<1>(image, members, phase_h, phase_w, to);
+                pack_masked_phase<1>(phase, to, b.pitch, next_word);
             } else {
-                pack_masked_phase<2>(image, members, phase_h, phase_w, to);
+                pack_masked_phase<2>(phase, to, b.pitch, next_word);
             }
         });
     }

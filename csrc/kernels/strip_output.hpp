@@ -31,6 +31,7 @@ struct StripOutput {
     bool seamless;             // one distance from every lane's output to the next
 
     Y* at(Index channel, Index lane) const {
+        if (seamless) return data + channel * stride_k + lane * stride_q;
         return data + channel * stride_k + lane / pitch * stride_p + lane % pitch * stride_q;
     }
     // Whether `width` lanes are outputs, stride_q apart.
