@@ -37,7 +37,11 @@ constexpr Index kTileVectors = 4, kChunk = 16;
 // vectors; and the share of a task that the last thread is waited for.
 constexpr double kPackVector = 6.0, kCopyVector = 4.0;
 constexpr double kPackWeight = 1.0;
-constexpr double kWait = 0.1;
+// Entering a task, and a tile, and storing it; bytes a cycle of weights that no cache near by
+// holds.
+constexpr double kTask = 2000.0, kTile = 100.0, kTurnedTile = 300.0;
+constexpr double kWeightBytes = 12.0;
+constexpr double kWait = 0.05;
 
 // Whether output channels are lanes though the image is in planes: pixels do not fill the vectors
 // of small maps, but y has to be turned, which takes the time of some steps.
@@ -70,6 +74,7 @@ StripBlocking describe(const Problem& problem, Fold fold, const StripShape& shap
     const Index outputs = problem.k / problem.groups;
     b.channel_lanes = fold == Fold::kNone && outputs >= shape.lanes &&
                       (problem.channels_last || turns(problem, b, shape));
+    b.turned = b.channel_lanes && !problem.channels_last;
     if (b.channel_lanes) {
         const Index vectors = ceil_div(outputs, shape.lanes);
         b.panels = ceil_div(vectors, shape.vectors);
@@ -136,8 +141,7 @@ void lay_out(const Problem& problem, StripBlocking& b, const StripShape& shape, 
     lay_out_lines(problem, b, shape);
     const Index lines =
         b.line_rows > 0 ? b.line_channels * b.line_rows * b.line_phases : shape.members + 1;
-    const bool turned = b.channel_lanes && !problem.channels_last;
-    const bool waits = (shape.keeps_sums || turned) && b.word_block < b.words;
+    const bool waits = (shape.keeps_sums || b.turned) && b.word_block < b.words;
     const Index lanes = ceil_div(b.rows * b.pitch, slack) * slack;
     b.partial_pitch = waits ? lanes : 0;
     Index at = 0;
@@ -224,16 +228,21 @@ double estimate(const StripBlocking& b, const StripShape& shape, int threads, bo
     const double outputs = double(b.panel_rows * b.panel_block);
     const Index lanes = (b.rows - 1) * pitch + b.cols;
     const double phases = double(b.phases_h * b.phases_w) * double(rows);
-    double products, strip;  // on vectors
+    double products, strip, tiles;  // products and strip in vectors
     if (b.channel_lanes) {
         products = double(b.rows * b.cols) * outputs / double(shape.lanes);
+        tiles = far_w > 0 ? double(b.rows * ceil_div(b.cols, shape.rows))
+                          : double(ceil_div(lanes, shape.rows));
         strip = phases * double(pitch) * double(ceil_div(b.words, shape.lanes)) * kCopyVector;
     } else {
         products = double(ceil_div(lanes, shape.lanes)) * outputs;
+        tiles = double(ceil_div(lanes, shape.lanes * shape.vectors));
         strip = phases * double(ceil_div(pitch, shape.lanes)) * double(b.words) * kPackVector;
     }
-    const double task =
-        products * (steps + 1) + strip + (packed ? 0.0 : outputs * steps * kPackWeight);
+    const double weight_words = outputs * steps;
+    const double weights = packed ? weight_words * 4 / kWeightBytes : weight_words * kPackWeight;
+    const double task = products * steps + strip + weights + kTask +
+                        tiles * double(b.panel_block) * (b.turned ? kTurnedTile : kTile);
     return task * double(b.group_block) * (double(ceil_div(b.tasks, threads)) + kWait);
 }
 

@@ -20,6 +20,7 @@ enum class Fold : int { kNone, kRows, kTaps };
 struct StripBlocking {
     Fold fold;
     bool channel_lanes;                    // vector lanes are output channels, or pixels
+    bool turned;                           // they are, though y is in planes
     Index channels;                        // of one group, folded taps included
     Index words;                           // ceil(channels / members)
     Index word_block;                      // words of one strip

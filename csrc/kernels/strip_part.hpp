@@ -43,20 +43,17 @@ inline Index tap_distance(const StripBlocking& b, Index r, Index s) {
 
 // Bytes from an output's first word to the one that a step of the reduction multiplies.
 inline void list_offsets(const StripBlocking& b, std::int32_t* offsets) {
-    const std::int32_t* const first = offsets;
-    const Index steps = b.word_block * b.taps_h * b.taps_w;
-    for (Index word = 0; word < b.word_block; ++word) {
-        for (Index r = 0; r < b.taps_h; ++r) {
-            for (Index s = 0; s < b.taps_w; ++s) {
-                const Index words = word * b.word_pitch + tap_distance(b, r, s) * b.pixel_pitch;
-                *offsets++ = std::int32_t(4 * words);
-            }
-        }
+    const Index taps = b.taps_h * b.taps_w, steps = b.word_block * taps;
+    for (Index tap = 0; tap < taps; ++tap) {
+        const Index distance = tap_distance(b, tap / b.taps_w, tap % b.taps_w);
+        offsets[tap] = std::int32_t(4 * distance * b.pixel_pitch);
     }
+    const auto word_bytes = std::int32_t(4 * b.word_pitch);
+    for (Index step = taps; step < steps; ++step) offsets[step] = offsets[step - taps] + word_bytes;
     // and then the tile that begins where this one ends
-    constexpr Index kTileBytes = kStripVectors * FASTCONV_VECTOR_BYTES;
+    constexpr std::int32_t kTileBytes = kStripVectors * FASTCONV_VECTOR_BYTES;
     for (Index i = 0; i < kStepsAhead; ++i) {
-        offsets[i] = i < steps ? std::int32_t(first[i] + kTileBytes) : 0;
+        offsets[steps + i] = i < steps ? offsets[i] + kTileBytes : 0;
     }
 }
 
