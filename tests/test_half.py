@@ -206,9 +206,7 @@ def test_fast_bfloat16_keeps_what_is_not_finite_where_it_belongs() -> None:
             y = fastconv.conv2d(
                 given, w, pad=1, layout=layout, backend="native", precision="fast"
             ).astype("f4")
-            want = fastconv.conv2d(
-                given, w, pad=1, layout=layout, backend="native"
-            ).astype("f4")
+            want = fastconv.conv2d(given, w, pad=1, layout=layout, backend="native").astype("f4")
             assert np.array_equal(np.isnan(y), np.isnan(want))
             assert np.array_equal(y[np.isinf(want)], want[np.isinf(want)])
             assert np.count_nonzero(~np.isfinite(y)) == 9 * 20

@@ -157,7 +157,8 @@ def test_channels_last_of_any_strides(dtype: str) -> None:
     x = random(rng, dtype, 2, 13, 30, 40)[:, ::-1, 1::2, ::2]  # (N, H, W, C), every second channel
     w = random(rng, dtype, 19, 20, 3, 3)[::-1]
     room = np.full((2, 13, 15, 40), 7, "int32")
-    for out in (room[..., ::2][..., :19], room[..., 19:0:-1], room[..., :19], room[:, ::-1, :, 1:20]):
+    outs = (room[..., ::2][..., :19], room[..., 19:0:-1], room[..., :19], room[:, ::-1, :, 1:20])
+    for out in outs:
         want = fastconv.conv2d(x, w, pad=1, layout="NHWC", backend="reference")
         fastconv.conv2d(x, w, pad=1, layout="NHWC", backend="native", out=out)
         assert np.array_equal(out, want)

@@ -12,7 +12,7 @@ namespace {
 // Integers: y holds unfinished sums, which the last part brings into the activation's range.
 template <class T>
 void multiply_integers(const StripPart<T>& part, Index first, Index rows, StripTileOf<T> tile) {
-    static constexpr StripTileTable<std::int32_t, std::int32_t, kMembers<T>> tiles;
+    static constexpr StripTileTable<false, std::int32_t, std::int32_t, kMembers<T>> tiles;
     constexpr int kL = kLanes<std::int32_t>;
     const StripOutput<std::int32_t>& out = part.out;
     const Index most_vectors = tile_vectors(rows);
@@ -42,7 +42,7 @@ void multiply_integers(const StripPart<T>& part, Index first, Index rows, StripT
 template <class T>
 void multiply_floats(const StripPart<T>& part, Index first, Index rows, StripTileOf<T> tile,
                      float* waiting) {
-    static constexpr StripTileTable<WordOf<T>, float, kMembers<T>> tiles;
+    static constexpr StripTileTable<false, WordOf<T>, float, kMembers<T>> tiles;
     constexpr int kL = kLanes<float>;
     const StripOutput<T>& out = part.out;
     const Problem& problem = part.job.problem;
@@ -136,7 +136,7 @@ void store_planes(const StripPart<T>& part, Index first, Index outputs, Index la
 template <class T>
 void multiply_pixels(const StripPart<T>& part, Index first, Index outputs, Index lane, Index rows,
                      StripTileOf<T> tile, SumOf<T>* waiting) {
-    static constexpr ChannelTileTable<WordOf<T>, SumOf<T>, kMembers<T>> tiles;
+    static constexpr StripTileTable<true, WordOf<T>, SumOf<T>, kMembers<T>> tiles;
     constexpr Index kL = kLanes<WordOf<T>>;
     const StripBlocking& b = part.job.blocking;
     const StripOutput<ResultOf<T>>& out = part.out;

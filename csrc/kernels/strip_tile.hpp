@@ -174,35 +174,28 @@ inline int tile_vectors(Index rows) {
 }
 
 // The tile functions, by number of vectors and rows (both counted from one).
-template <class W, class S, int MEMBERS>
+template <bool CHANNEL_LANES, class W, class S, int MEMBERS>
 struct StripTileTable {
-    StripTileFunction<W, S> by_shape[kStripManyVectors][kStripRows];
+    static constexpr int kMost = CHANNEL_LANES ? kStripVectors : kStripManyVectors;
+    StripTileFunction<W, S> by_shape[kMost][kStripRows];
 
+    static constexpr int most_rows(int vectors) {
+        return vectors > kStripVectors ? kStripFewRows : kStripRows;
+    }
     template <int V, int R>
     constexpr void fill() {
-        by_shape[V - 1][R - 1] = strip_tile<W, S, MEMBERS, R, V>;
+        if constexpr (CHANNEL_LANES) {
+            by_shape[V - 1][R - 1] = channel_tile<W, S, MEMBERS, R, V>;
+        } else {
+            by_shape[V - 1][R - 1] = strip_tile<W, S, MEMBERS, R, V>;
+        }
         if constexpr (R > 1) {
             fill<V, R - 1>();
         } else if constexpr (V > 1) {
-            fill<V - 1, (V - 1 > kStripVectors ? kStripFewRows : kStripRows)>();
+            fill<V - 1, most_rows(V - 1)>();
         }
     }
-    constexpr StripTileTable() : by_shape{} { fill<kStripManyVectors, kStripFewRows>(); }
-};
-template <class W, class S, int MEMBERS>
-struct ChannelTileTable {
-    StripTileFunction<W, S> by_shape[kStripVectors][kStripRows];
-
-    template <int V, int R>
-    constexpr void fill() {
-        by_shape[V - 1][R - 1] = channel_tile<W, S, MEMBERS, R, V>;
-        if constexpr (R > 1) {
-            fill<V, R - 1>();
-        } else if constexpr (V > 1) {
-            fill<V - 1, kStripRows>();
-        }
-    }
-    constexpr ChannelTileTable() : by_shape{} { fill<kStripVectors, kStripRows>(); }
+    constexpr StripTileTable() : by_shape{} { fill<kMost, most_rows(kMost)>(); }
 };
 template <class T>
 using StripTileOf = StripTile<WordOf<T>, SumOf<T>>;
