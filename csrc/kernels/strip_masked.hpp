@@ -167,18 +167,19 @@ inline void join_border(const MaskedPhase<T>& phase, Index row, Index at,
     store(to + row * pitch + at, join_chunk<STEP, T>(from, read));
 }
 
-// `to` is the first row of the phase; `next_word` is from a member to that of the next word.
+// `to` is the first row of the phase, and `plane` is from channel to channel.
 template <int STEP, class T>
-void pack_masked_phase(const MaskedPhase<T>& phase, WordOf<T>* to, Index pitch, Index next_word) {
+void pack_masked_phase(const MaskedPhase<T>& phase, WordOf<T>* to, Index pitch, Index plane) {
     constexpr int kM = kMembers<T>;
     const Index count = phase.columns[0].count;
     // the last chunk first: it runs over into the row below, whose first comes after it
     for (Index at = (count - 1) / kChunk * kChunk; at >= 0; at -= kChunk) {
+        const bool whole = at >= phase.col_begin && at < phase.col_end;
+        if (whole && phase.row_begin == 0 && phase.row_end == phase.rows) continue;
         ChunkMask masks[kM];
         for (int m = 0; m < kM; ++m) masks[m] = chunk_mask(phase.columns[m], at);
         Index row = 0;
         for (; row < phase.row_begin; ++row) join_border<STEP>(phase, row, at, masks, to, pitch);
-        const bool whole = at >= phase.col_begin && at < phase.col_end;
         if (!whole) join_rows<STEP>(phase, row, phase.row_end, at, masks, to, pitch);
         row = phase.row_end;
         for (; row < phase.rows; ++row) join_border<STEP>(phase, row, at, masks, to, pitch);
@@ -192,7 +193,7 @@ void pack_masked_phase(const MaskedPhase<T>& phase, WordOf<T>* to, Index pitch, 
         }
         for (Index at = phase.col_begin; at < phase.col_end; at += kChunk) {
             // each chunk fetches a line of one member of the next word: together they fetch all
-            __builtin_prefetch(from[at / kChunk % kM] + next_word);
+            __builtin_prefetch(from[0] + (kM + at / kChunk % kM) * plane);
             store(to + row * pitch + at, join_chunk<STEP, T>(from, whole));
             for (int m = 0; m < kM; ++m) from[m] += kChunk * STEP;
         }
@@ -208,11 +209,11 @@ void pack_masked(const Image<T>& image, Index word, Index words, WordOf<T>* stri
         take_members(members, image, word + i, member);
         for_each_phase(b, strip, [&](Index phase_h, Index phase_w, WordOf<T>* to) {
             const MaskedPhase<T> phase(image, members, phase_h, phase_w);
-            const Index next_word = kMembers<T> * image.x.stride[1];
+            const Index plane = image.x.stride[1];
             if (image.problem.stride_w == 1) {
-                pack_masked_phase<1>(phase, to, b.pitch, next_word);
+                pack_masked_phase<1>(phase, to, b.pitch, plane);
             } else {
-                pack_masked_phase<2>(phase, to, b.pitch, next_word);
+                pack_masked_phase<2>(phase, to, b.pitch, plane);
             }
         });
     }
