@@ -18,6 +18,7 @@ struct Candidate {
     const char* isa;
     const KernelTable& table;
     const StripTable& strips;
+    const StripKernels<Bfloat16>* pairs;  // of bfloat16, for precision="fast"
     bool (*runs_here)();
 };
 
@@ -35,7 +36,12 @@ bool has_avx512() {
 bool has_avx512vnni() {
     return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
-// Compilers differ in whether __builtin_cpu_supports knows this one.
+// Compilers differ in whether __builtin_cpu_supports knows these two.
+bool has_avx512bf16() {
+    constexpr unsigned kBfloat16 = 1 << 5;
+    unsigned a, b, c, d;
+    return has_avx512vnni() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & kBfloat16);
+}
 bool has_f16c() {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
@@ -45,15 +51,16 @@ bool has_avx2() {
 }
 
 const Candidate kCandidates[] = {
-    {"avx512vnni", kKernelsAvx512, kStripsAvx512Vnni, has_avx512vnni},
-    {"avx512", kKernelsAvx512, kStripsAvx512, has_avx512},
-    {"avx2", kKernelsAvx2, kStripsAvx2, has_avx2},
-    {"baseline", kKernelsBaseline, kStripsBaseline, always},
+    {"avx512bf16", kKernelsAvx512, kStripsAvx512Vnni, &kPairsAvx512Bf16, has_avx512bf16},
+    {"avx512vnni", kKernelsAvx512, kStripsAvx512Vnni, nullptr, has_avx512vnni},
+    {"avx512", kKernelsAvx512, kStripsAvx512, nullptr, has_avx512},
+    {"avx2", kKernelsAvx2, kStripsAvx2, nullptr, has_avx2},
+    {"baseline", kKernelsBaseline, kStripsBaseline, nullptr, always},
 };
 #elif defined(__aarch64__)
-const Candidate kCandidates[] = {{"neon", kKernelsNeon, kStripsNeon, always}};
+const Candidate kCandidates[] = {{"neon", kKernelsNeon, kStripsNeon, nullptr, always}};
 #else
-const Candidate kCandidates[] = {{"baseline", kKernelsBaseline, kStripsBaseline, always}};
+const Candidate kCandidates[] = {{"baseline", kKernelsBaseline, kStripsBaseline, nullptr, always}};
 #endif
 
 const Candidate& choose() {
@@ -135,6 +142,9 @@ const StripKernels<Float16>& strips_for<Float16>() {
 template <>
 const StripKernels<Bfloat16>& strips_for<Bfloat16>() {
     return active().strips.bf16;
+}
+const StripKernels<Bfloat16>* bfloat16_pairs() {
+    return active().pairs;
 }
 
 }  // namespace fastconv

@@ -25,5 +25,7 @@ template <class T>
 const Kernels<T>& kernels_for();
 template <class T>
 const StripKernels<T>& strips_for();
+// What multiplies pairs of bfloat16 as they are, flushing subnormals; null where nothing does.
+const StripKernels<Bfloat16>* bfloat16_pairs();
 
 }  // namespace fastconv

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import backends, guard, processes
+from support import guard, processes
 from support.backends import HALVES, present
 from support.judge import assert_same_bits
 
@@ -141,6 +141,77 @@ def test_nothing_beyond_the_operands_is_read(dtype: str, problem: Any) -> None:
         assert_same_bits(fastconv.conv2d(*held, backend="native", **arguments), want, side)
 
 
+@pytest.mark.parametrize("problem", PROBLEMS, ids=str)
+def test_fast_bfloat16(problem: Any) -> None:
+    """Pairs multiplied as they are, where the processor can: any scratch, threads and layout."""
+    present("native")
+    if "bfloat16" not in HALVES:
+        pytest.skip("ml_dtypes is not installed")
+    x_shape, w_shape, arguments = problem
+    x, w = draw("bfloat16", *x_shape), draw("bfloat16", *w_shape)
+    bias = draw("bfloat16", w_shape[0])
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    pairs = w_shape[1] % 2 == 0 and x_shape[2:] != (1, 1) and "bf16" in the_isa()
+    for layout, given in (("NCHW", x), ("NHWC", last)):
+        options = {**arguments, "layout": layout}
+        with fastconv.options(backend="native", precision="fast", threads=1):
+            want = fastconv.conv2d(given, w, bias=bias, **options)
+            report = fastconv.explain(given, w, bias=bias, **options)
+        assert report.algorithm == ("bfloat16_gemm" if pairs else "half_gemm")
+        logical = want if layout == "NCHW" else want.transpose(0, 3, 1, 2)
+        algorithm = report.algorithm if pairs else None
+        verdict = check(describe(x, w, bias, arguments), x, w, bias, logical, algorithm=algorithm)
+        assert verdict.ok, verdict
+        for workspace, threads in ((1 << 16, 2), (1 << 18, 3), (8 << 20, 2)):
+            with fastconv.options(
+                workspace=workspace, threads=threads, backend="native", precision="fast"
+            ):
+                plan = fastconv.plan_conv2d(w, given.shape, bias=bias, x_dtype=x.dtype, **options)
+                assert_same_bits(fastconv.conv2d(given, w, bias=bias, **options), want, "plain")
+                assert_same_bits(plan(given), want, "plan")
+                assert_same_bits(plan(given[:1]), want[:1], "one image")
+
+
+def the_isa() -> str:
+    return str(fastconv.show_config("dict")["native"]["isa"])
+
+
+def test_what_fast_bfloat16_flushes() -> None:
+    """Subnormal operands and products count as zero, and the bound knows it; strict keeps them."""
+    present("native")
+    if "bfloat16" not in HALVES or "bf16" not in the_isa():
+        pytest.skip("no instruction that multiplies pairs")
+    half = as_dtype("bfloat16")
+    x = np.full((1, 16, 6, 20), 2.0**-130, half)
+    w = np.full((17, 16, 1, 1), 1.0, half)
+    for a, b in ((x, w), (np.ones_like(x), np.full_like(w, 2.0**-130))):
+        strict = fastconv.conv2d(a, b, backend="native")
+        fast = fastconv.conv2d(a, b, backend="native", precision="fast")
+        assert (strict == half.type(2.0**-126)).all()
+        assert (fast == 0).all()
+        problem = describe(a, b, None, {})
+        assert not check(problem, a, b, None, fast).ok
+        assert check(problem, a, b, None, fast, algorithm="bfloat16_gemm").ok
+
+
+def test_fast_bfloat16_keeps_what_is_not_finite_where_it_belongs() -> None:
+    present("native")
+    if "bfloat16" not in HALVES:
+        pytest.skip("ml_dtypes is not installed")
+    for value in (np.inf, -np.inf, np.nan):
+        x, w = draw("bfloat16", 1, 18, 9, 33), draw("bfloat16", 20, 18, 3, 3)
+        x[0, 17, 4, 20] = value
+        for layout, axes in (("NCHW", (0, 1, 2, 3)), ("NHWC", (0, 2, 3, 1))):
+            given = np.ascontiguousarray(x.transpose(axes))
+            y = fastconv.conv2d(
+                given, w, pad=1, layout=layout, backend="native", precision="fast"
+            ).astype("f4")
+            want = fastconv.conv2d(given, w, pad=1, layout=layout, backend="native").astype("f4")
+            assert np.array_equal(np.isnan(y), np.isnan(want))
+            assert np.array_equal(y[np.isinf(want)], want[np.isinf(want)])
+            assert np.count_nonzero(~np.isfinite(y)) == 9 * 20
+
+
 def test_bfloat16_promotes_like_float16_does() -> None:
     if "bfloat16" not in HALVES:
         pytest.skip("ml_dtypes is not installed")
@@ -173,27 +244,21 @@ def test_bfloat16_by_name(backend: str) -> None:
 
 FAMILY = """
 import test_half as tests
-import fastconv
 for dtype in tests.HALVES:
     tests.test_every_value_passes_unchanged("native", dtype)
     tests.test_ties_go_to_even("native", dtype)
     tests.test_sums_are_not_rounded_to_16_bits("native", dtype)
     for problem in tests.PROBLEMS:
         tests.test_plans_scratch_threads_and_layouts_change_no_bit(dtype, problem)
-print(fastconv.show_config("dict")["native"]["isa"])
+if "bfloat16" in tests.HALVES:
+    for problem in tests.PROBLEMS:
+        tests.test_fast_bfloat16(problem)
 """
 
 
 def test_every_instruction_set() -> None:
     present("native")
-    isas = fastconv.show_config("dict")["native"]["compiled for"].split()
-    assert backends.isa() in isas
-    for isa in isas:
-        done = processes.start(FAMILY, environment={"FASTCONV_ISA": isa})
-        if "lacks it" in done.stderr:
-            continue
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() == isa
+    processes.run_on_every_isa(FAMILY)
 
 
 def test_half_needs_no_ml_dtypes() -> None:

@@ -50,6 +50,8 @@ template <class T>
 const Algorithm<T>& integer_gemm();
 template <class T>
 const Algorithm<T>& half_gemm();
+// For precision="fast", where the processor has the instruction.
+const Algorithm<Bfloat16>& bfloat16_gemm();
 
 // The ladder: the first algorithm that takes the problem. `problem` is not empty.
 template <class T>

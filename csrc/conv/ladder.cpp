@@ -42,8 +42,9 @@ const Algorithm<Float16>& choose(const Problem&, bool) {
     return half_gemm<Float16>();
 }
 template <>
-const Algorithm<Bfloat16>& choose(const Problem&, bool) {
-    return half_gemm<Bfloat16>();
+const Algorithm<Bfloat16>& choose(const Problem& problem, bool fast) {
+    const Algorithm<Bfloat16>& pairs = bfloat16_gemm();
+    return pairs.takes(problem, fast) ? pairs : half_gemm<Bfloat16>();
 }
 
 template const Algorithm<float>& choose<float>(const Problem&, bool);

@@ -24,6 +24,8 @@ constexpr Index kLeastRoom = 40 << 10;
 // Channels a group needs for its rows to be shared by the outputs above and below instead of being
 // packed for each of them: a word of fewer would have members left over.
 constexpr Index kDeepChannels = 16;
+// Least steps of a reduction that turning the tiles of y is worth.
+constexpr Index kTurnedSteps = 100;
 // Blocks are not made narrower than this many outputs before the reduction is cut.
 constexpr Index kNarrowCols = 128;
 // The narrowest block that a fold must have scratch for.
@@ -33,9 +35,20 @@ constexpr Index kTileVectors = 4, kChunk = 16;
 
 // What packing one vector of the strip, and one word of the weights, costs in multiply-adds on
 // vectors; and the share of a task that the last thread is waited for.
-constexpr double kPackVector = 8.0;
+constexpr double kPackVector = 6.0, kCopyVector = 4.0;
 constexpr double kPackWeight = 1.0;
-constexpr double kWait = 0.1;
+// Entering a task, and a tile, and storing it; bytes a cycle of weights that no cache near by
+// holds.
+constexpr double kTask = 2000.0, kTile = 100.0, kTurnedTile = 300.0;
+constexpr double kWeightBytes = 12.0;
+constexpr double kWait = 0.05;
+
+// Whether output channels are lanes though the image is in planes: pixels do not fill the vectors
+// of small maps, but y has to be turned, which takes the time of some steps.
+bool turns(const Problem& problem, const StripBlocking& b, const StripShape& shape) {
+    return shape.turns && problem.pad_mode == PadMode::kConstant && problem.stride_w <= 2 &&
+           b.words * b.taps_h * b.taps_w >= kTurnedSteps;
+}
 
 // What is left of the kernel when `fold` has turned some of its axes into channels.
 StripBlocking describe(const Problem& problem, Fold fold, const StripShape& shape) {
@@ -59,8 +72,17 @@ StripBlocking describe(const Problem& problem, Fold fold, const StripShape& shap
     }
     b.words = ceil_div(b.channels, shape.members);
     const Index outputs = problem.k / problem.groups;
-    b.panels = ceil_div(outputs, shape.rows);
-    b.panel_rows = ceil_div(outputs, b.panels);
+    b.channel_lanes = fold == Fold::kNone && outputs >= shape.lanes &&
+                      (problem.channels_last || turns(problem, b, shape));
+    b.turned = b.channel_lanes && !problem.channels_last;
+    if (b.channel_lanes) {
+        const Index vectors = ceil_div(outputs, shape.lanes);
+        b.panels = ceil_div(vectors, shape.vectors);
+        b.panel_rows = ceil_div(vectors, b.panels) * shape.lanes;
+    } else {
+        b.panels = ceil_div(outputs, shape.rows);
+        b.panel_rows = ceil_div(outputs, b.panels);
+    }
     b.panel_block = b.panels;
     b.panel_bytes = whole_lines(kPanelHeader + b.words * b.taps_h * b.taps_w * b.panel_rows * 4);
     return b;
@@ -72,6 +94,11 @@ Index reach_h(const Problem& problem) {
 }
 Index reach_w(const Problem& problem) {
     return (problem.s - 1) * problem.dilation_w;
+}
+
+// Words from pixel to pixel: the pixels of a tile shall not share the sets of a cache.
+Index spread(Index words) {
+    return words % 128 == 0 ? words + 16 : words;
 }
 
 void lay_out_lines(const Problem& problem, StripBlocking& b, const StripShape& shape) {
@@ -109,10 +136,12 @@ void lay_out(const Problem& problem, StripBlocking& b, const StripShape& shape, 
     const double columns = double(b.phases_w) * double(b.pitch);
     if (rows * columns * double(b.word_block) > double(Index(1) << 28)) return;
     b.plane = b.phases_h * b.strip_rows * b.phases_w * b.pitch;
+    b.word_pitch = b.channel_lanes ? 1 : b.plane;
+    b.pixel_pitch = b.channel_lanes ? spread(b.word_block) : 1;
     lay_out_lines(problem, b, shape);
     const Index lines =
         b.line_rows > 0 ? b.line_channels * b.line_rows * b.line_phases : shape.members + 1;
-    const bool waits = shape.keeps_sums && b.word_block < b.words;
+    const bool waits = (shape.keeps_sums || b.turned) && b.word_block < b.words;
     const Index lanes = ceil_div(b.rows * b.pitch, slack) * slack;
     b.partial_pitch = waits ? lanes : 0;
     Index at = 0;
@@ -120,13 +149,14 @@ void lay_out(const Problem& problem, StripBlocking& b, const StripShape& shape, 
         where = at;
         at += whole_lines(bytes);
     };
-    place(b.offsets_at, steps * 4);
+    place(b.offsets_at, (steps + kStepsAhead) * 4);
     place(b.panel_at, packed ? 0 : kPanelHeader + steps * b.panel_rows * 4);
-    place(b.ones_at, shape.ones ? steps * 4 : 0);
+    place(b.pixel_sums_at, shape.ones ? (b.plane + slack) * 4 : 0);
     place(b.sums_at, shape.ones ? lanes * 4 : 0);
     place(b.partial_at, b.panel_block * b.panel_rows * b.partial_pitch * 4);
     place(b.lines_at, lines * b.line_pitch * shape.item_bytes);
-    place(b.strip_at, (b.word_block * b.plane + slack) * 4);
+    const Index strip = b.channel_lanes ? b.pixel_pitch * b.plane : b.word_block * b.plane;
+    place(b.strip_at, (strip + slack) * 4);
     b.scratch_bytes = at;
 }
 
@@ -195,12 +225,24 @@ double estimate(const StripBlocking& b, const StripShape& shape, int threads, bo
     const Index far_h = (b.taps_h - 1) * b.step_h, far_w = (b.taps_w - 1) * b.step_w;
     const Index pitch = b.cols + far_w / b.hop_w, rows = b.rows + far_h / b.hop_h;
     const double steps = double(b.words * b.taps_h * b.taps_w);
-    const double vectors = double(ceil_div((b.rows - 1) * pitch + b.cols, shape.lanes));
     const double outputs = double(b.panel_rows * b.panel_block);
-    const double strip = double(b.words * b.phases_h * b.phases_w) * double(rows) *
-                         double(ceil_div(pitch, shape.lanes));
-    const double task = outputs * vectors * (steps + 1) + strip * kPackVector +
-                        (packed ? 0.0 : outputs * steps * kPackWeight);
+    const Index lanes = (b.rows - 1) * pitch + b.cols;
+    const double phases = double(b.phases_h * b.phases_w) * double(rows);
+    double products, strip, tiles;  // products and strip in vectors
+    if (b.channel_lanes) {
+        products = double(b.rows * b.cols) * outputs / double(shape.lanes);
+        tiles = far_w > 0 ? double(b.rows * ceil_div(b.cols, shape.rows))
+                          : double(ceil_div(lanes, shape.rows));
+        strip = phases * double(pitch) * double(ceil_div(b.words, shape.lanes)) * kCopyVector;
+    } else {
+        products = double(ceil_div(lanes, shape.lanes)) * outputs;
+        tiles = double(ceil_div(lanes, shape.lanes * shape.vectors));
+        strip = phases * double(ceil_div(pitch, shape.lanes)) * double(b.words) * kPackVector;
+    }
+    const double weight_words = outputs * steps;
+    const double weights = packed ? weight_words * 4 / kWeightBytes : weight_words * kPackWeight;
+    const double task = products * steps + strip + weights + kTask +
+                        tiles * double(b.panel_block) * (b.turned ? kTurnedTile : kTile);
     return task * double(b.group_block) * (double(ceil_div(b.tasks, threads)) + kWait);
 }
 

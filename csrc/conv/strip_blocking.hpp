@@ -8,8 +8,8 @@ namespace fastconv {
 
 // What the kernels of one type look like from outside.
 struct StripShape {
-    Index members, rows, lanes;
-    bool ones, keeps_sums;
+    Index members, rows, lanes, vectors;
+    bool ones, keeps_sums, turns;
     Index item_bytes;
 };
 

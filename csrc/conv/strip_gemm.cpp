@@ -19,11 +19,19 @@ namespace {
 // Below this many multiply-adds a thread costs more to wake than it computes.
 constexpr double kThreadMacs = 1 << 19;
 
+// Whose kernels an algorithm uses.
 template <class T>
+using Source = const StripKernels<T>& (*)();
+
+const StripKernels<Bfloat16>& pairs() {
+    return *bfloat16_pairs();
+}
+
+template <class T, Source<T> KERNELS>
 StripShape shape_of() {
-    const StripKernels<T>& kernels = strips_for<T>();
-    return {kernels.members, kernels.rows,       kernels.lanes,
-            kernels.ones,    kernels.keeps_sums, Index(sizeof(T))};
+    const StripKernels<T>& kernels = KERNELS();
+    return {kernels.members, kernels.rows,       kernels.lanes, kernels.vectors,
+            kernels.ones,    kernels.keeps_sums, kernels.turns, Index(sizeof(T))};
 }
 
 // A kernel of one tap that touches every pixel once sees an image as one long row.
@@ -54,11 +62,19 @@ bool is_one_pixel(const Problem& problem) {
     return problem.p == 1 && problem.q == 1;
 }
 
-template <class T>
+// Whole pairs of channels: half of one would be multiplied by zero, which spoils what is not
+// finite.
+bool takes_pairs(const Problem& problem, bool fast) {
+    return fast && bfloat16_pairs() && !is_one_pixel(problem) &&
+           problem.c / problem.groups % 2 == 0;
+}
+
+template <class T, Source<T> KERNELS>
 StripBlocking blocking_for(const Problem& problem, const Resources& resources, int threads,
                            bool packed) {
     if (!is_one_pixel(problem)) {
-        return make_strip_blocking(problem, shape_of<T>(), threads, resources.thread_bytes, packed);
+        return make_strip_blocking(problem, shape_of<T, KERNELS>(), threads, resources.thread_bytes,
+                                   packed);
     }
     StripBlocking b{};
     const Index outputs = problem.k / problem.groups;
@@ -68,45 +84,46 @@ StripBlocking blocking_for(const Problem& problem, const Resources& resources, i
 }
 
 // Of arrays whose rows cannot be joined, which take no less than others.
-template <class T>
+template <class T, Source<T> KERNELS>
 Footprint footprint(const Problem& problem, const Resources& resources, bool packed) {
     const int threads = useful_threads(problem, resources.threads, kThreadMacs);
-    const StripBlocking b = blocking_for<T>(problem, resources, threads, packed);
+    const StripBlocking b = blocking_for<T, KERNELS>(problem, resources, threads, packed);
     const int used = int(std::min<Index>(threads, std::max<Index>(1, b.tasks)));
     return {used * b.scratch_bytes, used};
 }
 
-template <class T>
+template <class T, Source<T> KERNELS>
 Index packed_bytes(const Problem& problem) {
-    const StripBlocking b = make_strip_panels(problem, shape_of<T>());
+    const StripBlocking b = make_strip_panels(problem, shape_of<T, KERNELS>());
     return problem.groups * b.panels * b.panel_bytes;
 }
 
-template <class T>
+template <class T, Source<T> KERNELS>
 void pack(const Problem& problem, const View<const T>& w, void* packed) {
-    const StripBlocking b = make_strip_panels(problem, shape_of<T>());
+    const StripBlocking b = make_strip_panels(problem, shape_of<T, KERNELS>());
     auto* to = static_cast<char*>(packed);
     View<const T> of_group = w;
     for (Index group = 0; group < problem.groups; ++group) {
         for (Index panel = 0; panel < b.panels; ++panel, to += b.panel_bytes) {
-            strips_for<T>().pack_panel(problem, b, of_group, panel, 0, b.words, to);
+            KERNELS().pack_panel(problem, b, of_group, panel, 0, b.words, to);
         }
         of_group.data += problem.k / problem.groups * w.stride[0];
     }
 }
 
-template <class T>
+template <class T, Source<T> KERNELS>
 Status run(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
            const Interrupt& interrupt) {
     StripJob<T> job{problem, arrays, {}};
     join_rows(job.problem, arrays);
     const int threads = useful_threads(problem, resources.threads, kThreadMacs);
-    job.blocking = blocking_for<T>(job.problem, resources, threads, arrays.packed != nullptr);
+    job.blocking =
+        blocking_for<T, KERNELS>(job.problem, resources, threads, arrays.packed != nullptr);
     const StripBlocking& b = job.blocking;
     const Index used = std::min<Index>(threads, b.tasks);
     auto* scratch = static_cast<char*>(thread_workspace(std::size_t(used * b.scratch_bytes)));
     if (!scratch) return Status::kNoMemory;
-    const StripKernels<T>& kernels = strips_for<T>();
+    const StripKernels<T>& kernels = KERNELS();
     const auto task_function = is_one_pixel(problem) ? kernels.dot_task : kernels.task;
     const bool completed = parallel_for(
         b.tasks, int(used),
@@ -117,9 +134,11 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
     return completed ? Status::kOk : Status::kInterrupted;
 }
 
-template <class T>
-Algorithm<T> algorithm(const char* name) {
-    return {name, takes, footprint<T>, packed_bytes<T>, pack<T>, run<T>};
+template <class T, Source<T> KERNELS = strips_for<T>>
+Algorithm<T> algorithm(const char* name, bool (*takes_it)(const Problem&, bool) = takes) {
+    return {
+        name,           takes_it, footprint<T, KERNELS>, packed_bytes<T, KERNELS>, pack<T, KERNELS>,
+        run<T, KERNELS>};
 }
 
 }  // namespace
@@ -133,6 +152,11 @@ const Algorithm<T>& integer_gemm() {
 template <class T>
 const Algorithm<T>& half_gemm() {
     static const Algorithm<T> it = algorithm<T>("half_gemm");
+    return it;
+}
+
+const Algorithm<Bfloat16>& bfloat16_gemm() {
+    static const Algorithm<Bfloat16> it = algorithm<Bfloat16, pairs>("bfloat16_gemm", takes_pairs);
     return it;
 }
 

@@ -16,64 +16,67 @@ namespace {
 
 // Four bytes a word, unsigned times signed, where one instruction adds them up without saturating
 // (vpdpbusd). vpmaddubsw saturates at 16 bits and is no substitute: elsewhere bytes are widened.
-#if defined(__AVX512VNNI__)
-constexpr bool kHasQuads = true;
-#else
-constexpr bool kHasQuads = false;
-#endif
+// How T is stored: the word and its sums, members to a word, and for integers what is
+// exclusive-ored to subtract the zero points of x and w, and these.
+template <class WORD, class SUM, int MEMBERS, std::uint32_t FLIP_X = 0, std::uint32_t FLIP_W = 0,
+          std::int32_t ZERO_X = 0, std::int32_t ZERO_W = 0>
+struct Form {
+    using Word = WORD;
+    using Sum = SUM;
+    static constexpr int members = MEMBERS;
+    static constexpr std::uint32_t flip_x = FLIP_X, flip_w = FLIP_W;
+    static constexpr std::int32_t zero_x = ZERO_X, zero_w = ZERO_W;
+};
+template <int MEMBERS, std::uint32_t FLIP_X = 0, std::uint32_t FLIP_W = 0, std::int32_t ZERO_X = 0,
+          std::int32_t ZERO_W = 0>
+using Integers = Form<std::int32_t, std::int32_t, MEMBERS, FLIP_X, FLIP_W, ZERO_X, ZERO_W>;
+// Floats are widened on their way into scratch, and rounded once, at the end.
+using Widened = Form<float, float, 1>;
 
-// How T is stored: Word, members to a word, and for integers what is exclusive-ored to subtract
-// the zero points of x and w.
 template <class T>
 struct Narrow;
+#if defined(__AVX512VNNI__)
 template <>
-struct Narrow<std::int8_t> {
-    using Word = std::int32_t;
-    static constexpr int members = kHasQuads ? 4 : 2;
-    static constexpr std::uint32_t flip_x = kHasQuads ? 0x80 : 0, flip_w = 0;
-    static constexpr std::int32_t zero_x = kHasQuads ? -128 : 0, zero_w = 0;
-};
+struct Narrow<std::int8_t> : Integers<4, 0x80, 0, -128, 0> {};
 template <>
-struct Narrow<std::uint8_t> {
-    using Word = std::int32_t;
-    static constexpr int members = kHasQuads ? 4 : 2;
-    static constexpr std::uint32_t flip_x = 0, flip_w = kHasQuads ? 0x80 : 0;
-    static constexpr std::int32_t zero_x = 0, zero_w = kHasQuads ? 128 : 0;
-};
+struct Narrow<std::uint8_t> : Integers<4, 0, 0x80, 0, 128> {};
+#else
 template <>
-struct Narrow<std::int16_t> {
-    using Word = std::int32_t;
-    static constexpr int members = 2;
-    static constexpr std::uint32_t flip_x = 0, flip_w = 0;
-    static constexpr std::int32_t zero_x = 0, zero_w = 0;
-};
+struct Narrow<std::int8_t> : Integers<2> {};
 template <>
-struct Narrow<std::uint16_t> {
-    using Word = std::int32_t;
-    static constexpr int members = 2;
-    static constexpr std::uint32_t flip_x = 0x8000, flip_w = 0x8000;
-    static constexpr std::int32_t zero_x = 0x8000, zero_w = 0x8000;
-};
-// Floats are widened on their way into scratch, and rounded once, at the end.
+struct Narrow<std::uint8_t> : Integers<2> {};
+#endif
 template <>
-struct Narrow<Float16> {
-    using Word = float;
-    static constexpr int members = 1;
-    static constexpr std::int32_t zero_x = 0, zero_w = 0;
-};
+struct Narrow<std::int16_t> : Integers<2> {};
 template <>
-struct Narrow<Bfloat16> {
-    using Word = float;
-    static constexpr int members = 1;
-    static constexpr std::int32_t zero_x = 0, zero_w = 0;
-};
+struct Narrow<std::uint16_t> : Integers<2, 0x8000, 0x8000, 0x8000, 0x8000> {};
+template <>
+struct Narrow<Float16> : Widened {};
+// Pairs of bfloat16 are multiplied as they are where precision="fast" asks for it: these kernels
+// are compiled for nothing else.
+#if defined(__AVX512BF16__)
+template <>
+struct Narrow<Bfloat16> : Form<std::int32_t, float, 2> {};
+#else
+template <>
+struct Narrow<Bfloat16> : Widened {};
+#endif
 
 template <class T>
 using WordOf = typename Narrow<T>::Word;
 template <class T>
 constexpr int kMembers = Narrow<T>::members;
 template <class T>
-constexpr bool kIsFloat = Narrow<T>::members == 1;
+using SumOf = typename Narrow<T>::Sum;
+
+template <class A, class B>
+constexpr bool kSame = false;
+template <class A>
+constexpr bool kSame<A, A> = true;
+template <class T>
+constexpr bool kIsFloat = kSame<SumOf<T>, float>;
+template <class T>
+constexpr bool kWidens = kSame<WordOf<T>, float>;
 
 using Words = Vec<std::int32_t>;
 
@@ -92,7 +95,7 @@ inline Words times(Words a, std::int32_t b) {
 // 16 bits leaves 32 bits, four times -32768, wraps around in all of these instructions.
 template <int MEMBERS>
 inline Words dot(Words sum, Words x, Words w) {
-    static_assert(MEMBERS == 2 || (kHasQuads && MEMBERS == 4));
+    static_assert(MEMBERS == 2 || MEMBERS == 4);
 #if defined(__AVX512VNNI__)
     if constexpr (MEMBERS == 4) {
         return (Words)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w);
@@ -113,11 +116,27 @@ inline Words dot(Words sum, Words x, Words w) {
 #endif
 }
 
+// The first `count` lanes.
+inline void store_some(float* to, Vec<float> v, Index count) {
+    store_first(to, v, count);
+}
+inline void store_some(std::int32_t* to, Words v, Index count) {
+    store_first(reinterpret_cast<float*>(to), (Vec<float>)v, count);
+}
+
 template <int MEMBERS>
 inline Vec<float> dot(Vec<float> sum, Vec<float> x, Vec<float> w) {
     static_assert(MEMBERS == 1);
     return sum + x * w;
 }
+
+#if defined(__AVX512BF16__)
+template <int MEMBERS>
+inline Vec<float> dot(Vec<float> sum, Words x, Words w) {
+    static_assert(MEMBERS == 2);
+    return (Vec<float>)_mm512_dpbf16_ps((__m512)sum, (__m512bh)x, (__m512bh)w);
+}
+#endif
 
 }  // namespace
 }  // namespace FASTCONV_ISA

@@ -99,20 +99,6 @@ inline const T* with_blanks(const T* from, Index count, std::uint32_t flip, T* r
 }
 #endif
 
-// Words of consecutive elements.
-template <class T>
-inline Words load_words(const T* from, std::uint32_t flip) {
-    if constexpr (kMembers<T> * sizeof(T) == 4) {
-        const std::uint32_t flips = sizeof(T) == 1 ? flip * 0x01010101u : flip * 0x00010001u;
-        return load(reinterpret_cast<const std::int32_t*>(from)) ^ std::int32_t(flips);
-    } else {
-        typedef T Bytes
-            __attribute__((vector_size(FASTCONV_VECTOR_BYTES / 2), aligned(1), may_alias));
-        typedef std::int16_t Shorts __attribute__((vector_size(FASTCONV_VECTOR_BYTES)));
-        return (Words) __builtin_convertvector(*reinterpret_cast<const Bytes*>(from), Shorts);
-    }
-}
-
 template <class T>
 inline Words ones() {
     return splat(kMembers<T> == 4 ? std::int32_t(0x01010101) : std::int32_t(0x00010001));
@@ -127,9 +113,9 @@ inline void add_products(Words& sum, const T* x, const T* w, Index count) {
     alignas(64) T room[kStep < 64 ? 64 : kStep];
     for (Index i = 0; i < count; i += kStep) {
         const T* from =
-            i + kStep <= count ? w + i : with_blanks(w + i, count - i, flip_w<T>(), room);
-        const Words factor = load_words(from, flip_w<T>());
-        sum = dot<kM>(sum, load_words(x + i, flip_x<T>()), factor);
+            i + kStep <= count ? w + i : with_blanks(w + i, count - i, Narrow<T>::flip_w, room);
+        const Words factor = load_words(from, Narrow<T>::flip_w);
+        sum = dot<kM>(sum, load_words(x + i, Narrow<T>::flip_x), factor);
         if constexpr (Narrow<T>::zero_x != 0) weights = dot<kM>(weights, ones<T>(), factor);
     }
     if constexpr (Narrow<T>::zero_x != 0) sum = plus(sum, times(weights, Narrow<T>::zero_x));
@@ -218,7 +204,7 @@ void dot_task(const StripJob<T>& job, Index index, char* scratch) {
         gather_window(problem, x, step, steps, window);
         terms += window_terms(window, steps);
         const Index whole = ceil_div(steps, kDotStep<T>) * kDotStep<T>;
-        for (Index i = steps; i < whole; ++i) window[i] = blank<T>(flip_x<T>());
+        for (Index i = steps; i < whole; ++i) window[i] = blank<T>(Narrow<T>::flip_x);
         for (Index i = 0; i < count; ++i) {
             const T* weights = arrays.w.data + (first + i) * arrays.w.stride[0];
             if (dense) {

@@ -8,9 +8,10 @@ namespace FASTCONV_ISA {
 namespace {
 
 template <class T>
-constexpr StripKernels<T> strip_kernels() {
-    return {kMembers<T>, kStripRows,    kLanes<WordOf<T>>, Narrow<T>::zero_w != 0,
-            kIsFloat<T>, pack_panel<T>, strip_task<T>,     dot_task<T>};
+constexpr StripKernels<T> with_dots() {
+    StripKernels<T> kernels = strip_kernels<T>();
+    kernels.dot_task = dot_task<T>;
+    return kernels;
 }
 
 }  // namespace
@@ -18,8 +19,8 @@ constexpr StripKernels<T> strip_kernels() {
 
 extern const StripTable FASTCONV_STRIPS;
 const StripTable FASTCONV_STRIPS = {
-    FASTCONV_ISA::strip_kernels<std::int8_t>(),  FASTCONV_ISA::strip_kernels<std::uint8_t>(),
-    FASTCONV_ISA::strip_kernels<std::int16_t>(), FASTCONV_ISA::strip_kernels<std::uint16_t>(),
-    FASTCONV_ISA::strip_kernels<Float16>(),      FASTCONV_ISA::strip_kernels<Bfloat16>()};
+    FASTCONV_ISA::with_dots<std::int8_t>(),  FASTCONV_ISA::with_dots<std::uint8_t>(),
+    FASTCONV_ISA::with_dots<std::int16_t>(), FASTCONV_ISA::with_dots<std::uint16_t>(),
+    FASTCONV_ISA::with_dots<Float16>(),      FASTCONV_ISA::with_dots<Bfloat16>()};
 
 }  // namespace fastconv

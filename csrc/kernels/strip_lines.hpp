@@ -107,16 +107,10 @@ inline void for_each_phase(const StripBlocking& b, W* strip, const Body& body) {
         if (!phase_is_read(h, b.taps_h, b.step_h, b.hop_h)) continue;
         for (Index w = 0; w < b.phases_w; ++w) {
             if (!phase_is_read(w, b.taps_w, b.step_w, b.hop_w)) continue;
-            body(h, w, strip + (h * b.phases_w + w) * b.strip_rows * b.pitch);
+            const Index pixels = (h * b.phases_w + w) * b.strip_rows * b.pitch;
+            body(h, w, strip + pixels * b.pixel_pitch);
         }
     }
-}
-
-// Whether masked loads take lines out of the image, whatever of them is border.
-template <class T>
-inline bool masks_lines(const Image<T>& image) {
-    return kMasksLines && image.problem.stride_w * image.x.stride[3] == 1 &&
-           image.problem.pad_mode == PadMode::kConstant;
 }
 
 // Members of one word, and where their lines are.
@@ -128,44 +122,6 @@ inline void take_members(Member (&members)[kMembers<T>], const Image<T>& image, 
         members[m] = member;
         // members beyond the last meet weights of zero: any line will do
         if (word * kM + m + 1 < image.b.channels) advance(member, image.problem, image.b.fold);
-    }
-}
-
-template <class T>
-void pack_masked(const Image<T>& image, Index word, Index words, WordOf<T>* strip) {
-    constexpr int kM = kMembers<T>;
-    const Problem& problem = image.problem;
-    const StripBlocking& b = image.b;
-    const Index rows = image.rows(), count = image.cols();
-    Member member = member_of(problem, b.fold, word * kM);
-    for (Index i = 0; i < words; ++i, strip += b.plane) {
-        Member members[kM];
-        take_members(members, image, word + i, member);
-        for_each_phase(b, strip, [&](Index phase_h, Index phase_w, WordOf<T>* to) {
-            Span spans[kM];
-            for (int m = 0; m < kM; ++m) {
-                spans[m] = image.span(phase_w + members[m].s * problem.dilation_w, count);
-            }
-            // the last chunk first: it runs over into the row below, whose first comes after it
-            for (Index at = (count - 1) / kChunk * kChunk; at >= 0; at -= kChunk) {
-                unsigned masks[kM];
-                for (int m = 0; m < kM; ++m) {
-                    masks[m] = chunk_mask(spans[m].before, spans[m].end, at);
-                }
-                for (Index row = 0; row < rows; ++row) {
-                    const T* sources[kM];
-                    unsigned read[kM];
-                    for (int m = 0; m < kM; ++m) {
-                        const T* from =
-                            image.padded_row(members[m].c, row * problem.stride_h + phase_h +
-                                                               members[m].r * problem.dilation_h);
-                        sources[m] = from ? from + spans[m].column : image.x.data;
-                        read[m] = from ? masks[m] : 0;
-                    }
-                    interleave_masked(to + row * b.pitch + at, sources, read, at, flip_x<T>());
-                }
-            }
-        });
     }
 }
 
@@ -205,7 +161,7 @@ void pack_lines(const Image<T>& image, Index word, Index words, T* lines, WordOf
                                 problem.pad_mode);
                     sources[m] = line;
                 }
-                interleave(to, sources, count, flip_x<T>());
+                interleave(to, sources, count, Narrow<T>::flip_x);
             }
         });
     }
@@ -271,73 +227,9 @@ void pack_folded(const Image<T>& image, Index word, Index words, T* lines, WordO
             if ((word + i) * kM + m + 1 < b.channels) advance(member, problem, b.fold);
         }
         for (Index row = 0; row < image.block.rows; ++row) {
-            interleave(strip + row * b.pitch, sources, count, flip_x<T>());
+            interleave(strip + row * b.pitch, sources, count, Narrow<T>::flip_x);
             for (int m = 0; m < kM; ++m) sources[m] += problem.stride_h * row_pitch;
         }
-    }
-}
-
-// One row of one phase where the channels of a pixel are consecutive in memory.
-template <class T>
-void pack_pixel_row(const Image<T>& image, const T* from, const Span& span, Index word, Index words,
-                    WordOf<T>* strip) {
-    constexpr int kM = kMembers<T>;
-    constexpr Index kT = turned<T>();
-    const Problem& problem = image.problem;
-    const StripBlocking& b = image.b;
-    const Index pixel_pitch = image.x.stride[3];
-    const Index whole = least(words, b.channels / kM - word) / kT * kT;
-    const auto put = [&](const T* pixel, WordOf<T>* to, Index first) {
-        const T zeros[kM] = {};
-        for (Index i = first; i < words; ++i) {
-            const Index channel = (word + i) * kM;
-            to[i * b.plane] =
-                join(pixel ? pixel + channel : zeros, least(kM, b.channels - channel), flip_x<T>());
-        }
-    };
-    for (Index i = 0; i < span.count;) {
-        if (from && i >= span.before && i + kT <= span.end && whole > 0) {
-            const T* pixel = from + (span.column + i * span.step) * pixel_pitch;
-            const Index pitch = span.step * pixel_pitch;
-            for (Index done = 0; done < whole; done += kT) {
-                turn_pixels(pixel + (word + done) * kM, pitch, strip + done * b.plane + i, b.plane);
-            }
-            for (Index j = 0; whole < words && j < kT; ++j) {
-                put(pixel + j * pitch, strip + i + j, whole);
-            }
-            i += kT;
-            continue;
-        }
-        const Index column =
-            from ? source_index(span.column + i * span.step, problem.w, problem.pad_mode) : -1;
-        put(column < 0 ? nullptr : from + column * pixel_pitch, strip + i, 0);
-        ++i;
-    }
-}
-
-template <class T>
-void pack_pixels(const Image<T>& image, Index word, Index words, WordOf<T>* strip) {
-    for_each_phase(image.b, strip, [&](Index phase_h, Index phase_w, WordOf<T>* to) {
-        const Span span = image.span(phase_w, image.cols());
-        for (Index row = 0; row < image.rows(); ++row, to += image.b.pitch) {
-            const T* from = image.padded_row(0, row * image.problem.stride_h + phase_h);
-            pack_pixel_row(image, from, span, word, words, to);
-        }
-    });
-}
-
-// Fills the strip's words [word, word + words).
-template <class T>
-void pack_strip(const Image<T>& image, Index word, Index words, T* lines, WordOf<T>* strip) {
-    const StripBlocking& b = image.b;
-    if (b.fold == Fold::kNone && image.x.stride[1] == 1 && b.channels > 1) {
-        pack_pixels(image, word, words, strip);
-    } else if (b.line_rows > 0) {
-        pack_folded(image, word, words, lines, strip);
-    } else if (masks_lines(image)) {
-        pack_masked(image, word, words, strip);
-    } else {
-        pack_lines(image, word, words, lines, strip);
     }
 }
 

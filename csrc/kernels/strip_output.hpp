@@ -28,21 +28,23 @@ struct StripOutput {
     Y* data;  // of the block's first pixel
     Index stride_k, stride_p, stride_q;
     Index pitch, cols, lanes;  // of the strip's rows, of the block, from first to last output
-    bool seamless;             // lanes are consecutive in y
+    bool seamless;             // one distance from every lane's output to the next
 
     Y* at(Index channel, Index lane) const {
+        if (seamless) return data + channel * stride_k + lane * stride_q;
         return data + channel * stride_k + lane / pitch * stride_p + lane % pitch * stride_q;
     }
-    // Whether `width` lanes are outputs and consecutive in y.
-    bool holds(Index lane, Index width) const {
-        if (seamless) return lane + width <= lanes;
-        return stride_q == 1 && lane % pitch + width <= cols;
+    // Whether `width` lanes are outputs, stride_q apart.
+    bool in_row(Index lane, Index width) const {
+        return seamless ? lane + width <= lanes : lane % pitch + width <= cols;
     }
+    // Whether they are consecutive in y.
+    bool holds(Index lane, Index width) const { return stride_q == 1 && in_row(lane, width); }
 };
 
 template <class Y>
 StripOutput<Y> make_output(const View<Y>& y, Index pitch, const Block& block) {
-    const bool even = block.rows == 1 || y.stride[2] == pitch;
+    const bool even = block.rows == 1 || y.stride[2] == pitch * y.stride[3];
     return {y.data,
             y.stride[1],
             y.stride[2],
@@ -50,7 +52,7 @@ StripOutput<Y> make_output(const View<Y>& y, Index pitch, const Block& block) {
             pitch,
             block.cols,
             (block.rows - 1) * pitch + block.cols,
-            y.stride[3] == 1 && even && pitch == block.cols};
+            even && pitch == block.cols};
 }
 
 // Channels of one pixel: a column of the buffer, in chunks whose loads do not wait for stores.
@@ -101,6 +103,30 @@ void move_tile(const StripOutput<Y>& out, Index first, Index rows, Index lane, I
         done += length;
         i += 1;
         j = 0;
+    }
+}
+
+// The same where the buffer has a row of channels for every pixel.
+template <bool STORE, class Y>
+void move_pixels(const StripOutput<Y>& out, Index first, Index outputs, Index lane, Index count,
+                 Y* buffer, Index buffer_pitch) {
+    Index i = lane / out.pitch, j = lane % out.pitch;
+    for (Index done = 0; done < count; ++done, buffer += buffer_pitch) {
+        Y* y = out.data + first * out.stride_k + i * out.stride_p + j * out.stride_q;
+        const bool valid = j < out.cols;
+        if (++j == out.pitch) {
+            ++i;
+            j = 0;
+        }
+        if (!valid) continue;
+        if (out.stride_k == 1) {
+            copy_line(STORE ? y : buffer, STORE ? buffer : y, outputs);
+            continue;
+        }
+        for (Index k = 0; k < outputs; ++k) {
+            Y& in_y = y[k * out.stride_k];
+            (STORE ? in_y : buffer[k]) = STORE ? buffer[k] : in_y;
+        }
     }
 }
 

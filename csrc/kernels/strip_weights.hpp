@@ -15,6 +15,7 @@ struct PanelRows {
 
 inline PanelRows panel_rows(const Problem& problem, const StripBlocking& b, Index panel) {
     const Index outputs = problem.k / problem.groups;
+    if (b.channel_lanes) return {panel * b.panel_rows, least((panel + 1) * b.panel_rows, outputs)};
     return {panel * outputs / b.panels, (panel + 1) * outputs / b.panels};
 }
 
@@ -30,7 +31,7 @@ inline bool dense_kernels(const View<const T>& w, const Problem& problem) {
 // One word of every tap of one output channel, from weights of any strides.
 template <class T>
 void pack_word(const Problem& problem, const StripBlocking& b, const View<const T>& w,
-               const T* kernel, Index word, WordOf<T>* column, Index rows) {
+               const T* kernel, Index word, WordOf<T>* column, Index pitch) {
     constexpr int kM = kMembers<T>;
     const T* from[kM];
     Member member = member_of(problem, b.fold, word * kM);
@@ -40,12 +41,12 @@ void pack_word(const Problem& problem, const StripBlocking& b, const View<const 
         advance(member, problem, b.fold);
     }
     for (Index r = 0; r < b.taps_h; ++r) {
-        for (Index s = 0; s < b.taps_w; ++s, column += rows) {
+        for (Index s = 0; s < b.taps_w; ++s, column += pitch) {
             T members[kM];
             for (Index m = 0; m < left; ++m) {
                 members[m] = from[m][r * w.stride[2] + s * w.stride[3]];
             }
-            *column = join(members, left, flip_w<T>());
+            *column = join(members, left, Narrow<T>::flip_w);
         }
     }
 }
@@ -53,19 +54,19 @@ void pack_word(const Problem& problem, const StripBlocking& b, const View<const 
 // The same for whole words of dense weights. Returns the first word it has left over.
 template <class T>
 Index pack_dense_words(const StripBlocking& b, const T* kernel, Index word, Index end,
-                       WordOf<T>* column, Index rows) {
+                       WordOf<T>* column, Index pitch) {
     constexpr int kM = kMembers<T>;
     const Index taps = b.taps_h * b.taps_w, total = b.channels * taps;
     WordOf<T> chunk[kChunk];
-    for (; word < end; ++word, column += taps * rows) {
+    for (; word < end; ++word, column += taps * pitch) {
         const T* lines[kM];
         for (int m = 0; m < kM; ++m) lines[m] = kernel + (word * kM + m) * taps;
         const Index last = (word + 1) * kM * taps - taps + (taps - 1) / kChunk * kChunk + kChunk;
         if (last > total) return word;
         for (Index tap = 0; tap < taps; tap += kChunk) {
-            interleave_chunk(chunk, lines, tap, flip_w<T>());
+            interleave_chunk(chunk, lines, tap, Narrow<T>::flip_w);
             const Index count = least(kChunk, taps - tap);
-            for (Index i = 0; i < count; ++i) column[(tap + i) * rows] = chunk[i];
+            for (Index i = 0; i < count; ++i) column[(tap + i) * pitch] = chunk[i];
         }
     }
     return word;
@@ -74,40 +75,34 @@ Index pack_dense_words(const StripBlocking& b, const T* kernel, Index word, Inde
 // And where there is one tap, words are consecutive in memory.
 template <class T>
 Index pack_consecutive_words(const T* kernel, Index word, Index end, WordOf<T>* column,
-                             Index rows) {
+                             Index pitch) {
     constexpr int kM = kMembers<T>;
-    for (; word < end; ++word, column += rows) {
-        const T* from = kernel + word * kM;
-        if constexpr (kM * sizeof(T) == 4) {
-            std::uint32_t value;
-            __builtin_memcpy(&value, from, 4);
-            for (int m = 0; m < kM; ++m) value ^= flip_w<T>() << m * (32 / kM);
-            *column = WordOf<T>(value);
-        } else {
-            *column = join(from, kM, flip_w<T>());
-        }
+    for (; word < end; ++word, column += pitch) {
+        *column = join_whole(kernel + word * kM, Narrow<T>::flip_w);
     }
     return word;
 }
 
-// Steps [step, end) of dense rows of floats: squares of vectors, turned. Returns the first step it
-// has left over.
+// Words [word, end) of rows in which they are consecutive: squares of vectors, turned. Returns the
+// first word it has left over.
 template <class T>
-Index turn_dense_rows(const T* kernel, Index pitch, Index step, Index end, float* to, Index rows) {
-    constexpr int kL = kLanes<float>;
-    for (; step + kL <= end; step += kL, to += kL * rows) {
+Index turn_dense_rows(const T* kernel, Index distance, Index word, Index end, WordOf<T>* to,
+                      Index rows, Index pitch) {
+    constexpr int kL = kLanes<WordOf<T>>;
+    for (; word + kL <= end; word += kL, to += kL * pitch) {
         for (Index first = 0; first < rows; first += kL) {
-            Vec<float> block[kL];
+            Vec<WordOf<T>> block[kL];
             for (int i = 0; i < kL; ++i) {
                 const Index row = least(first + i, rows - 1);
-                block[i] = widen(kernel + row * pitch + step);
+                block[i] =
+                    load_words(kernel + row * distance + word * kMembers<T>, Narrow<T>::flip_w);
             }
-            transpose<float>(block);
+            transpose<WordOf<T>>(block);
             for (int i = 0; i < kL; ++i)
-                store_first(to + i * rows + first, block[i], least(kL, rows - first));
+                store_some(to + i * pitch + first, block[i], least(kL, rows - first));
         }
     }
-    return step;
+    return word;
 }
 
 // Sum of the members of words [word, end) of one output channel.
@@ -119,9 +114,17 @@ std::uint32_t sum_kernel(const Problem& problem, const StripBlocking& b, const V
     const Index last = least(end * kM, b.channels);
     std::uint32_t sum = 0;
     if (dense) {
-        for (Index i = word * kM * taps; i < last * taps; ++i) {
-            sum += std::uint32_t(std::int32_t(kernel[i]));
+        Index i = word * kM * taps;
+        if constexpr (kM == 4 && Narrow<T>::flip_w == 0) {
+            constexpr Index kStep = kM * kLanes<std::int32_t>;
+            Words lanes{};
+            for (; i + kStep <= last * taps; i += kStep) {
+                lanes = dot<kM>(lanes, splat(std::int32_t(0x01010101)), load_words(kernel + i, 0));
+            }
+            for (int lane = 0; lane < kLanes<std::int32_t>; ++lane)
+                sum += std::uint32_t(lanes[lane]);
         }
+        for (; i < last * taps; ++i) sum += std::uint32_t(std::int32_t(kernel[i]));
         return sum;
     }
     Member member = member_of(problem, b.fold, word * kM);
@@ -138,55 +141,61 @@ std::uint32_t sum_kernel(const Problem& problem, const StripBlocking& b, const V
     return sum;
 }
 
-// Packs [words * taps][rows] behind the header.
+// Steps that are packed for all rows before the next: they stay in the first-level cache.
+constexpr Index kPackedWords = 4096;
+
+// Words [word, end) of one output channel of dense weights, as far as they are whole.
+template <class T>
+Index pack_dense(const StripBlocking& b, const T* kernel, Index word, Index end, WordOf<T>* column,
+                 Index pitch) {
+    const Index whole = least(end, b.channels / kMembers<T>);
+    if (b.taps_h * b.taps_w == 1) {
+        return pack_consecutive_words(kernel, word, whole, column, pitch);
+    }
+    return pack_dense_words(b, kernel, word, whole, column, pitch);
+}
+
+// Packs [words * taps][rows] behind the header; lanes beyond the last output channel are zero.
 template <class T>
 void pack_panel(const Problem& problem, const StripBlocking& b, const View<const T>& w, Index panel,
                 Index word, Index words, void* packed) {
     const PanelRows range = panel_rows(problem, b, panel);
-    const Index rows = range.end - range.first, taps = b.taps_h * b.taps_w;
-    const Index end = word + words, whole = least(end, b.channels / kMembers<T>);
+    const Index rows = range.end - range.first, taps = b.taps_h * b.taps_w, end = word + words;
+    const Index pitch = b.channel_lanes ? b.panel_rows : rows;
     const bool dense = dense_kernels(w, problem);
     const T* kernels = w.data + range.first * w.stride[0];
     auto* start = static_cast<std::uint32_t*>(packed);
     auto* to = reinterpret_cast<WordOf<T>*>(static_cast<char*>(packed) + kPanelHeader);
-    Index turned_words = word;
-    if constexpr (kIsFloat<T>) {
-        if (dense) {
-            const Index steps =
-                turn_dense_rows(kernels, w.stride[0], word * taps, end * taps, to, rows);
-            turned_words = steps / taps;  // steps of a word begun are packed once more
+    Index first = word;
+    if (dense && kWidens<T>) {  // any step is a word
+        first = turn_dense_rows(kernels, w.stride[0], word * taps, end * taps, to, rows, pitch);
+        first /= taps;  // steps of a word begun are packed once more
+    } else if (dense && taps == 1) {
+        const Index whole = least(end, b.channels / kMembers<T>);
+        first = turn_dense_rows(kernels, w.stride[0], word, whole, to, rows, pitch);
+    }
+    const Index at_once = most(1, kPackedWords / (taps * pitch));
+    for (; first < end; first += at_once) {
+        const Index last = least(first + at_once, end);
+        for (Index row = 0; row < rows; ++row) {
+            const T* kernel = kernels + row * w.stride[0];
+            WordOf<T>* column = to + (first - word) * taps * pitch + row;
+            Index done = first;
+            if (dense) done = pack_dense(b, kernel, done, last, column, pitch);
+            for (; done < last; ++done) {
+                pack_word(problem, b, w, kernel, done, to + (done - word) * taps * pitch + row,
+                          pitch);
+            }
         }
     }
-    for (Index row = 0; row < rows; ++row) {
-        const T* kernel = kernels + row * w.stride[0];
-        Index done = turned_words;
-        WordOf<T>* column = to + (done - word) * taps * rows + row;
-        if (dense && taps == 1) {
-            done = pack_consecutive_words(kernel, done, whole, column, rows);
-        } else if (dense) {
-            done = pack_dense_words(b, kernel, done, whole, column, rows);
+    for (Index row = 0; row < pitch; ++row) {
+        start[row] = 0;
+        if (row >= rows) {
+            for (Index step = 0; step < words * taps; ++step) to[step * pitch + row] = WordOf<T>{};
+        } else if constexpr (Narrow<T>::zero_x != 0) {
+            start[row] = std::uint32_t(Narrow<T>::zero_x) *
+                         sum_kernel(problem, b, w, kernels + row * w.stride[0], word, end, dense);
         }
-        for (; done < end; ++done) {
-            pack_word(problem, b, w, kernel, done, to + (done - word) * taps * rows + row, rows);
-        }
-        if constexpr (Narrow<T>::zero_x != 0) {
-            start[row] = sum_kernel(problem, b, w, kernel, word, end, dense) *
-                         std::uint32_t(Narrow<T>::zero_x);
-        } else {
-            start[row] = 0;
-        }
-    }
-}
-
-// One row of ones, whose product with x is sum x', for the term zw * sum x'.
-template <class T>
-void pack_ones(const StripBlocking& b, Index word, Index words, WordOf<T>* to) {
-    constexpr int kM = kMembers<T>;
-    T ones[kM];
-    for (int m = 0; m < kM; ++m) ones[m] = T(1);
-    for (Index i = 0; i < words; ++i) {
-        const WordOf<T> value = join(ones, least(kM, b.channels - (word + i) * kM), 0);
-        for (Index tap = 0; tap < b.taps_h * b.taps_w; ++tap) *to++ = value;
     }
 }
 

@@ -44,37 +44,42 @@ inline void copy_line(T* to, const T* from, Index count) {
     }
 }
 
+// The bits of one element, those of an integer's sign carried on.
+template <class T>
+inline std::uint32_t bits_of(T value) {
+    return std::uint32_t(std::int32_t(value));
+}
+inline std::uint32_t bits_of(Bfloat16 value) {
+    return value.bits;
+}
+
 // One word from `left` elements that are consecutive, or from none.
 template <class T>
 inline WordOf<T> join(const T* from, Index left, std::uint32_t flip) {
     constexpr int kM = kMembers<T>, kBits = 32 / kM;
-    if constexpr (kIsFloat<T>) {
+    if constexpr (kWidens<T>) {
         return left > 0 ? widen_one(*from) : 0.0f;
     } else {
         constexpr std::uint32_t kMask = kM == 4 ? 0xff : 0xffff;
         std::uint32_t word = 0;
         for (int m = 0; m < kM && m < left; ++m) {
-            word |= ((std::uint32_t(std::int32_t(from[m])) ^ flip) & kMask) << m * kBits;
+            word |= ((bits_of(from[m]) ^ flip) & kMask) << m * kBits;
         }
         return WordOf<T>(word);
     }
 }
 
-// What is exclusive-ored to x, and to w.
+// One whole word.
 template <class T>
-constexpr std::uint32_t flip_x() {
-    if constexpr (kIsFloat<T>) {
-        return 0;
+inline WordOf<T> join_whole(const T* from, std::uint32_t flip) {
+    constexpr int kM = kMembers<T>;
+    if constexpr (!kWidens<T> && kM * sizeof(T) == 4) {
+        std::uint32_t value;
+        __builtin_memcpy(&value, from, 4);
+        for (int m = 0; m < kM; ++m) value ^= flip << m * (32 / kM);
+        return WordOf<T>(value);
     } else {
-        return Narrow<T>::flip_x;
-    }
-}
-template <class T>
-constexpr std::uint32_t flip_w() {
-    if constexpr (kIsFloat<T>) {
-        return 0;
-    } else {
-        return Narrow<T>::flip_w;
+        return join(from, kM, flip);
     }
 }
 
@@ -110,7 +115,7 @@ inline __m128i widen_high(__m128i v, bool is_signed) {
 // kChunk words from kChunk elements of every member's line.
 template <class T>
 inline void interleave_chunk(WordOf<T>* to, const T* const* lines, Index at, std::uint32_t flip) {
-    if constexpr (kIsFloat<T>) {
+    if constexpr (kWidens<T>) {
         widen_chunk(to, lines[0] + at);
     } else {
 #if defined(__SSE2__)
@@ -156,62 +161,21 @@ inline void interleave(WordOf<T>* to, const T* const* lines, Index count, std::u
     interleave_chunk(to + at, lines, at, flip);
 }
 
-// The same from lines in the image, of which lanes beyond `span` read a border of zeros: masked
-// loads touch nothing else. `lines` are where lane 0 is or would be.
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-constexpr bool kMasksLines = true;
-
-// Lanes [at, at + kChunk) of those from `before` to `end`.
-inline unsigned chunk_mask(Index before, Index end, Index at) {
-    const int first = int(least(most(before - at, 0), kChunk));
-    const int last = int(least(most(end - at, 0), kChunk));
-    return last > first ? (1u << last) - (1u << first) : 0;
-}
-
-inline Vec<float> widen_masked(const Float16* from, unsigned mask) {
-    const auto lanes = __mmask16(mask);
-    return (Vec<float>)_mm512_maskz_cvtph_ps(lanes, _mm256_maskz_loadu_epi16(lanes, from));
-}
-inline Vec<float> widen_masked(const Bfloat16* from, unsigned mask) {
-    const auto lanes = __mmask16(mask);
-    const __m256i half = _mm256_maskz_loadu_epi16(lanes, from);
-    return (Vec<float>)_mm512_maskz_slli_epi32(lanes, _mm512_maskz_cvtepu16_epi32(lanes, half), 16);
-}
-
+// A vector of words of consecutive elements.
 template <class T>
-inline void interleave_masked(WordOf<T>* to, const T* const* lines, const unsigned* masks, Index at,
-                              std::uint32_t flip) {
-    if constexpr (kIsFloat<T>) {
-        store(to, widen_masked(lines[0] + at, masks[0]));
-    } else if constexpr (sizeof(T) == 1) {
-        alignas(16) T chunk[kMembers<T>][kChunk];
-        const T* chunks[kMembers<T>];
-        for (int m = 0; m < kMembers<T>; ++m) {
-            const __m128i bytes = _mm_maskz_loadu_epi8(__mmask16(masks[m]), lines[m] + at);
-            _mm_store_si128(reinterpret_cast<__m128i*>(chunk[m]), bytes);
-            chunks[m] = chunk[m];
-        }
-        interleave_chunk(to, chunks, 0, flip);
+inline Vec<WordOf<T>> load_words(const T* from, std::uint32_t flip) {
+    if constexpr (kWidens<T>) {
+        return widen(from);
+    } else if constexpr (kMembers<T> * sizeof(T) == 4) {
+        const std::uint32_t flips = sizeof(T) == 1 ? flip * 0x01010101u : flip * 0x00010001u;
+        return load(reinterpret_cast<const std::int32_t*>(from)) ^ std::int32_t(flips);
     } else {
-        alignas(32) T chunk[kMembers<T>][kChunk];
-        const T* chunks[kMembers<T>];
-        for (int m = 0; m < kMembers<T>; ++m) {
-            const __m256i pairs = _mm256_maskz_loadu_epi16(__mmask16(masks[m]), lines[m] + at);
-            _mm256_store_si256(reinterpret_cast<__m256i*>(chunk[m]), pairs);
-            chunks[m] = chunk[m];
-        }
-        interleave_chunk(to, chunks, 0, flip);
+        typedef T Bytes
+            __attribute__((vector_size(FASTCONV_VECTOR_BYTES / 2), aligned(1), may_alias));
+        typedef std::int16_t Shorts __attribute__((vector_size(FASTCONV_VECTOR_BYTES)));
+        return (Words) __builtin_convertvector(*reinterpret_cast<const Bytes*>(from), Shorts);
     }
 }
-#else
-constexpr bool kMasksLines = false;
-
-inline unsigned chunk_mask(Index, Index, Index) {
-    return 0;
-}
-template <class T>
-inline void interleave_masked(WordOf<T>*, const T* const*, const unsigned*, Index, std::uint32_t) {}
-#endif
 
 // Where the channels of pixels are consecutive in memory, words are read as they are, kTurned of
 // kTurned pixels at a time, and turned: to[word * plane + pixel].
@@ -221,9 +185,9 @@ constexpr Index kTurned = 4;
 template <class T>
 inline __m128i load_pixel_words(const T* from) {
     if constexpr (kMembers<T> == 4) {
-        return _mm_xor_si128(load_bytes(from), _mm_set1_epi8(char(flip_x<T>())));
+        return _mm_xor_si128(load_bytes(from), _mm_set1_epi8(char(Narrow<T>::flip_x)));
     } else if constexpr (sizeof(T) == 2) {
-        return _mm_xor_si128(load_bytes(from), _mm_set1_epi16(short(flip_x<T>())));
+        return _mm_xor_si128(load_bytes(from), _mm_set1_epi16(short(Narrow<T>::flip_x)));
     } else {
         const auto* half = reinterpret_cast<const __m128i*>(from);
         return widen_low(_mm_loadl_epi64(half), T(-1) < T(0));
@@ -253,7 +217,7 @@ inline void turn_integers(const T* from, Index pixel_pitch, std::int32_t* to, In
     for (Index i = 0; i < kTurned; ++i) {
         for (Index word = 0; word < kTurned; ++word) {
             to[word * plane + i] =
-                join(from + i * pixel_pitch + word * kMembers<T>, kMembers<T>, flip_x<T>());
+                join(from + i * pixel_pitch + word * kMembers<T>, kMembers<T>, Narrow<T>::flip_x);
         }
     }
 }
@@ -261,12 +225,12 @@ inline void turn_integers(const T* from, Index pixel_pitch, std::int32_t* to, In
 
 template <class T>
 constexpr Index turned() {
-    return kIsFloat<T> ? Index(kLanes<float>) : kTurned;
+    return kWidens<T> ? Index(kLanes<float>) : kTurned;
 }
 
 template <class T>
 inline void turn_pixels(const T* from, Index pixel_pitch, WordOf<T>* to, Index plane) {
-    if constexpr (kIsFloat<T>) {
+    if constexpr (kWidens<T>) {
         constexpr int kL = kLanes<float>;
         Vec<float> block[kL];
         for (int i = 0; i < kL; ++i) block[i] = widen(from + i * pixel_pitch);

@@ -209,11 +209,28 @@ def _winograd_bound(rows: int, columns: int, taps: int, factor: float, gain: flo
     return bound
 
 
+def _pairs_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
+    """``n*u/(1-n*u) * S``, and what is flushed: ``2^-126 * (sum |x| + sum |w| + 3*n)``.
+
+    Products of two bfloat16 are exact in float32, so that sums of them err like any other, in
+    whatever order pairs are added. A subnormal operand counts as zero, which loses less than 2^-126
+    times the other one; so do a subnormal product and a subnormal sum, less than 2^-126 each.
+    """
+    terms, u = problem.reduction, unit_roundoff(problem.accumulator)
+    magnitude = reference.accumulate(problem, np.abs(x), np.abs(w), WIDE)
+    pixels = reference.accumulate(problem, np.abs(x), np.ones_like(w), WIDE)
+    weights = np.abs(w).sum(axis=(1, 2, 3))[:, None, None]
+    flushed = WIDE.type(2.0**-126) * (pixels + weights + 3 * terms)
+    bound: Array = terms * u / (1 - terms * u) * magnitude + flushed
+    return bound
+
+
 #: Bounds of ``precision="fast"`` by the algorithm's name, from logical x and w in longdouble;
 #: bias and activation are added to them.
 FAST: dict[str, Bound] = {
     "separable": _separable_bound,
     "fft": _fft_bound,
+    "bfloat16_gemm": _pairs_bound,
     "winograd_f2x3": _winograd_bound(2, 2, 3, 16, 36),
     "winograd_f4x3": _winograd_bound(4, 4, 3, 48, 1100),
     "winograd_f5x3": _winograd_bound(5, 5, 3, 96, 5000),

@@ -68,6 +68,7 @@ def serves(name: str, dtype: str) -> bool:
 
 
 def isa() -> str:
-    """Instruction set that measured figures belong to: VNNI has no instructions of floats."""
+    """Instruction set that measured figures belong to: its extensions compute no float32."""
     facts = fastconv.show_config(mode="dict")
-    return str(facts["native"].get("isa", facts["machine"])).removesuffix("vnni")
+    name = str(facts["native"].get("isa", facts["machine"]))
+    return name.removesuffix("vnni").removesuffix("bf16")

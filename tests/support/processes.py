@@ -37,6 +37,20 @@ def run(source: str, *arguments: str, environment: dict[str, str] | None = None)
     return done.stdout
 
 
+def run_on_every_isa(source: str) -> None:
+    """Run a script with each instruction set that was compiled and that this processor has."""
+    facts = fastconv.show_config("dict")["native"]
+    isas = facts["compiled for"].split()
+    assert facts["isa"] in isas
+    for isa in isas:
+        ending = "\nimport fastconv\nprint(fastconv.show_config('dict')['native']['isa'])\n"
+        done = start(source + ending, environment={"FASTCONV_ISA": isa})
+        if "lacks it" in done.stderr:
+            continue
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == isa
+
+
 def describe(returncode: int) -> str:
     """Say how a process ended."""
     if returncode < 0:

@@ -47,12 +47,14 @@ KNOWN = {
     "FASTCONV_REQUIRE_BACKENDS": None,
 }
 
+AVX512 = frozenset({"avx512f", "avx512vl", "avx512dq", "avx512bw", "fma"})
 #: Instruction sets that FASTCONV_ISA may name, and what the processor must have for each.
 ISAS = {
     "baseline": frozenset[str](),
     "avx2": frozenset({"avx2", "fma", "f16c"}),
-    "avx512": frozenset({"avx512f", "avx512vl", "avx512dq", "avx512bw", "fma"}),
-    "avx512vnni": frozenset({"avx512f", "avx512vl", "avx512dq", "avx512bw", "fma", "avx512_vnni"}),
+    "avx512": AVX512,
+    "avx512vnni": AVX512 | {"avx512_vnni"},
+    "avx512bf16": AVX512 | {"avx512_vnni", "avx512_bf16"},
     "neon": frozenset({"asimd"}),
 }
 
