@@ -150,7 +150,7 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
 template <class T>
 const Algorithm<T>& direct_filter() {
     static const Algorithm<T> algorithm{"direct_filter", takes,   footprint<T>,
-                                        packed_bytes<T>, pack<T>, run<T>};
+                                        packed_bytes<T>, pack<T>, run<T>, true};
     return algorithm;
 }
 

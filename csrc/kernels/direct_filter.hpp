@@ -75,6 +75,15 @@ void filter_pack(const Problem& problem, const View<const T>& w, T* packed) {
     pack_filter(packed, w, problem.k, problem);
 }
 
+template <class T>
+struct Filter;
+struct FilterTile;
+
+// Points `rows` at the rows of x that a pass reads, one function for each Element of x.
+template <class T>
+using FindRows = void (*)(const T** rows, const Filter<T>& filter, const FilterTile& tile,
+                          const FilterPass& pass);
+
 // One image and group, and what does not change from tile to tile.
 template <class T>
 struct Filter {
@@ -82,6 +91,8 @@ struct Filter {
     const FilterBlocking& blocking;
     View<const T> x, w;
     View<T> y;
+    Index pixel0;  // of the group in x
+    FindRows<T> find_rows;
     const T* bias;   // of this group, or null
     const T* whole;  // packed weights of this group, or null
     Index channels, outputs;
@@ -101,28 +112,29 @@ struct FilterTile {
     Index q0, cols, vectors;
 };
 
-// Points `rows` at the rows of x that a pass reads.
-template <class T>
+// See FindRows; x holds S.
+template <class T, class S>
 void find_rows(const T** rows, const Filter<T>& filter, const FilterTile& tile,
                const FilterPass& pass) {
     const Problem& problem = filter.problem;
     const View<const T>& x = filter.x;
-    const T* plane = x.data + pass.channel * x.stride[1];
+    const S* plane =
+        reinterpret_cast<const S*>(x.data) + filter.pixel0 + pass.channel * x.stride[1];
     const Index count = tile.vectors * kLanes<T> + filter.wide.reach(problem.s);
     const Index column = tile.q0 * problem.stride_w - problem.pad_left;
-    const bool in_place =
-        problem.stride_w == 1 && x.stride[3] == 1 && column >= 0 && column + count <= problem.w;
+    const bool in_place = kElementOf<S> == kElementOf<T> && problem.stride_w == 1 &&
+                          x.stride[3] == 1 && column >= 0 && column + count <= problem.w;
     const Index first = (tile.p0 + pass.row0 * tile.step) * problem.stride_h +
                         pass.phase * problem.dilation_h - problem.pad_top;
     T* copy = filter.copies;
     for (Index i = 0; i < tile.rows + pass.rows - 1; ++i) {
         const Index row =
             source_index(first + i * tile.step * problem.stride_h, problem.h, problem.pad_mode);
-        const T* from = row < 0 ? nullptr : plane + row * x.stride[2];
+        const S* from = row < 0 ? nullptr : plane + row * x.stride[2];
         if (row < 0) {
             rows[i] = filter.zeros;
         } else if (in_place) {
-            rows[i] = from + column;
+            rows[i] = reinterpret_cast<const T*>(from + column);
         } else {
             rows[i] = copy;
             for (Index phase = 0; phase < filter.wide.used; ++phase, copy += filter.window) {
@@ -167,7 +179,7 @@ void compute_tile(const Filter<T>& filter, const FilterTile& tile, Index output0
     const T* rows[kMaxFilterRowBlock + kFilterRows - 1];
     FilterPass pass = before_first_pass(problem);
     for (bool first = true; next_pass(pass, problem, filter.blocking.row_block); first = false) {
-        find_rows(rows, filter, tile, pass);
+        filter.find_rows(rows, filter, tile, pass);
         const bool small = pass.rows == kSmallKernel;
         const auto& table = small ? functions.small : functions.any;
         const FilterFunction<T> function = table[tile.vectors - 1][tile.rows - 1];
@@ -231,6 +243,24 @@ void filter_band(const Filter<T>& filter, Index index) {
 }
 
 template <class T>
+FindRows<T> find_rows_of(Element pixel) {
+    switch (pixel) {
+        case Element::kUint8:
+            return find_rows<T, std::uint8_t>;
+        case Element::kInt8:
+            return find_rows<T, std::int8_t>;
+        case Element::kUint16:
+            return find_rows<T, std::uint16_t>;
+        case Element::kInt16:
+            return find_rows<T, std::int16_t>;
+        case Element::kFloat32:
+            return find_rows<T, float>;
+        default:
+            return find_rows<T, T>;
+    }
+}
+
+template <class T>
 void filter_task(const FilterJob<T>& job, Index index, T* scratch) {
     const Problem& problem = job.problem;
     const FilterBlocking& blocking = job.blocking;
@@ -247,13 +277,17 @@ void filter_task(const FilterJob<T>& job, Index index, T* scratch) {
     for (Index s = 0; s < problem.s; ++s) {
         offsets[s] = s % wide.period * window + s / wide.period * wide.step;
     }
-    Filter<T> filter{problem,  blocking, arrays.x,
-                     arrays.w, arrays.y, arrays.bias ? arrays.bias + group * outputs : nullptr,
-                     nullptr,  channels, outputs,
-                     tall,     wide,     window,
-                     offsets,  scratch,  nullptr,
-                     nullptr};
-    filter.x.data += image * filter.x.stride[0] + group * channels * filter.x.stride[1];
+    const Index pixel0 = image * arrays.x.stride[0] + group * channels * arrays.x.stride[1];
+    Filter<T> filter{problem,  blocking,
+                     arrays.x, arrays.w,
+                     arrays.y, pixel0,
+                     find_rows_of<T>(arrays.pixel),
+                     arrays.bias ? arrays.bias + group * outputs : nullptr,
+                     nullptr,  channels,
+                     outputs,  tall,
+                     wide,     window,
+                     offsets,  scratch,
+                     nullptr,  nullptr};
     filter.w.data += group * outputs * filter.w.stride[0];
     filter.y.data += image * filter.y.stride[0] + group * outputs * filter.y.stride[1];
     const Index group_elements = outputs * filter.kernel_elements();
