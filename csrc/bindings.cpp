@@ -179,10 +179,10 @@ py::object make_direct(const Problem& problem, const Resources& resources, int r
     return with_element(problem.element, [&](auto zero) {
         using T = decltype(zero);
         const Form form{rank, problem.channels_last};
-        return direct_function(std::make_unique<DirectConvolution<T>>(
-                                   problem, resources, form, flipped, Element(pixel), Operands<T>{},
-                                   nullptr),
-                               false);
+        return direct_function(
+            std::make_unique<DirectConvolution<T>>(problem, resources, form, flipped,
+                                                   Element(pixel), Operands<T>{}, nullptr),
+            false);
     });
 }
 

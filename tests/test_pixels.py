@@ -69,16 +69,16 @@ def test_the_bits_are_those_of_a_converted_copy(case: Case, pair: tuple[str, str
     x, w, bias = draw(case, *pair)
     call = case.arguments | {"bias": bias, "backend": "native"}
     want = fastconv.conv2d(x.astype(w.dtype), w, **call)
-    assert_same_bits(fastconv.conv2d(x, w, **call), want, case)
+    assert_same_bits(fastconv.conv2d(x, w, **call), want, str(case))
     y = short_way(case, x, w)(x, w, bias, None)
     assert y is not None, "declined"
-    assert_same_bits(y, want, case)
+    assert_same_bits(y, want, str(case))
     calls.forget()
     fastconv.conv2d(x, w, **call)
-    assert_same_bits(fastconv.conv2d(x, w, **call), want, case)  # by the short way
+    assert_same_bits(fastconv.conv2d(x, w, **call), want, str(case))  # by the short way
     plan = fastconv.plan_conv2d(w, x.shape, x_dtype=x.dtype, **call)
-    assert_same_bits(plan(x), want, case)
-    assert_same_bits(plan(x.astype(w.dtype)), want, case)
+    assert_same_bits(plan(x), want, str(case))
+    assert_same_bits(plan(x.astype(w.dtype)), want, str(case))
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="*".join)
@@ -88,13 +88,13 @@ def test_any_strides(pair: tuple[str, str]) -> None:
     want = fastconv.conv2d(x.astype(w.dtype), w, pad=1)
     way = short_way(case, x, w)
     for axes, step in itertools.product(((0, 1), (1, 0)), (1, -1, 3)):
-        room = np.zeros((60, 160), x.dtype).transpose(axes)
+        room = np.zeros((160, 160), x.dtype).transpose(axes)
         held = room[:: abs(step), :: abs(step)][: x.shape[0], : x.shape[1]][:: np.sign(step)]
         held = held[:, :: np.sign(step)]
         held[...] = x
         y = way(held, w, None, None)
         assert y is not None
-        assert_same_bits(y, want, case)
+        assert_same_bits(y, want, str(case))
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
@@ -117,7 +117,7 @@ def test_a_result_over_the_image() -> None:
     want = fastconv.conv2d(x.astype(np.float32), w, pad=1)
     assert short_way(case, held, w)(held, w, None, out) is None, "it would read what it wrote"
     fastconv.conv2d(held, w, pad=1, out=out)
-    assert_same_bits(out, want, case)
+    assert_same_bits(out, want, str(case))
 
 
 def test_pixels_that_would_be_rounded_are_left_alone() -> None:
