@@ -8,6 +8,7 @@
 
 #include "arrays.hpp"
 #include "conv/algorithm.hpp"
+#include "result_memory.hpp"
 
 namespace fastconv {
 
@@ -58,7 +59,7 @@ class DirectConvolution final : public Direct {
           form_(form),
           flipped_(flipped),
           algorithm_(choose<T>(problem, resources.fast)),
-          pixel_(algorithm_.converts ? pixel : kElementOf<T>),
+          pixel_(std::is_floating_point_v<T> ? pixel : kElementOf<T>),
           fixed_(fixed),
           held_(std::move(held)),
           result_type_(dtype_of<Out>()) {
@@ -72,8 +73,13 @@ class DirectConvolution final : public Direct {
         Problem problem = problem_;
         Operands<T> arrays = fixed_;
         Extent read;
-        if (!take_image<T>(x, problem, arrays, read) && !take_pixels(x, problem, arrays, read)) {
-            return py::none();
+        py::object converted;
+        if (!take_image<T>(x, problem, arrays, read)) {
+            if (!take_pixels(x, problem, arrays, read)) return py::none();
+            if (!algorithm_.converts) {
+                converted = py::handle(x).attr("astype")(dtype_of<T>());
+                if (!take_image<T>(converted.ptr(), problem, arrays, read)) return py::none();
+            }
         }
         if (!held_ && !take_weights(w, bias, arrays)) return py::none();
         py::object result = py::reinterpret_borrow<py::object>(out);
@@ -116,7 +122,7 @@ class DirectConvolution final : public Direct {
         return true;
     }
 
-    // The same for an x of other numbers, which the algorithm converts as it reads them.
+    // The same for an x of other numbers, all of which T holds.
     bool take_pixels(PyObject* x, Problem& problem, Operands<T>& arrays, Extent& read) const {
         if (pixel_ == kElementOf<T>) return false;
         switch (pixel_) {
@@ -174,6 +180,14 @@ class DirectConvolution final : public Direct {
         for (int axis = 0; axis < 4; ++axis) {
             if (axes.at[axis] >= 0) shape[axes.at[axis]] = logical[axis];
         }
+        const double bytes =
+            double(problem.n * problem.k) * double(problem.p * problem.q) * double(sizeof(Out));
+        if (bytes < double(kLargeResult)) return new_array(shape);
+        const LargeResults memory;
+        return new_array(shape);
+    }
+
+    py::object new_array(Py_intptr_t* shape) const {
         const auto& api = py::detail::npy_api::get();
         PyObject* array =
             api.PyArray_NewFromDescr_(api.PyArray_Type_, py::dtype(result_type_).release().ptr(),
