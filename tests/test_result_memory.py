@@ -39,7 +39,9 @@ def result() -> Callable[..., Array]:
 
 def test_memory_is_used_again_once_it_is_free(result: Callable[..., Array]) -> None:
     y = result(LARGE, 1)
-    assert y.flags.owndata and y.base is None and y.ctypes.data % 64 == 0
+    assert y.flags.owndata
+    assert y.base is None
+    assert y.ctypes.data % 64 == 0
     address = y.ctypes.data
     held = [result(LARGE, value) for value in (2, 3)]
     assert len({a.ctypes.data for a in (y, *held)}) == 3
@@ -48,7 +50,8 @@ def test_memory_is_used_again_once_it_is_free(result: Callable[..., Array]) -> N
     del y, array
     gc.collect()
     assert result(LARGE, 9).ctypes.data == address  # though an image of this size came between
-    assert (held[0] == 4).all() and (held[1] == 6).all()
+    assert (held[0] == 4).all()
+    assert (held[1] == 6).all()
 
 
 def test_the_handler_of_other_arrays_is_left_alone(result: Callable[..., Array]) -> None:
@@ -57,14 +60,16 @@ def test_the_handler_of_other_arrays_is_left_alone(result: Callable[..., Array])
     y = result(LARGE, 1)
     assert "fastconv" in names(y)
     assert "fastconv" not in names(result(SMALL, 1))
-    assert names() == before and names(np.empty(10)) == before
+    assert names() == before
+    assert names(np.empty(10)) == before
 
 
 def test_a_large_result_is_an_array_like_any_other(result: Callable[..., Array]) -> None:
     y = result(LARGE, 1)
     size = y.size
     y.resize(2 * size, refcheck=False)
-    assert (y[:size] == 2).all() and not y[size:].any()
+    assert (y[:size] == 2).all()
+    assert not y[size:].any()
     y.resize(10, refcheck=False)
     assert (y == 2).all()
     tracemalloc.start()

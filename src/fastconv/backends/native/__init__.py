@@ -156,9 +156,7 @@ class PackedWeights:
         description = _description(problem)
         self._packed = _native.PackedConvolution(description, w, bias, resources(options))
         self.packed_bytes: int = self._packed.packed_bytes
-        self.direct: Direct | None = self._packed.direct(
-            problem.rank, _pixel_code(problem, image)
-        )
+        self.direct: Direct | None = self._packed.direct(problem.rank, _pixel_code(problem, image))
 
     def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
         """Name the algorithm, and its scratch memory where the weights are packed."""
