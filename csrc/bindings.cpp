@@ -173,18 +173,20 @@ py::tuple algorithm(const Problem& problem, const Resources& resources, bool pac
 }
 
 // The function of direct.hpp; None where there is nothing to compute.
-py::object make_direct(const Problem& problem, const Resources& resources, int rank, bool flipped) {
+py::object make_direct(const Problem& problem, const Resources& resources, int rank, bool flipped,
+                       int pixel) {
     if (is_empty(problem)) return py::none();
     return with_element(problem.element, [&](auto zero) {
         using T = decltype(zero);
         const Form form{rank, problem.channels_last};
-        return direct_function(std::make_unique<DirectConvolution<T>>(
-                                   problem, resources, form, flipped, Operands<T>{}, nullptr),
-                               false);
+        return direct_function(
+            std::make_unique<DirectConvolution<T>>(problem, resources, form, flipped,
+                                                   Element(pixel), Operands<T>{}, nullptr),
+            false);
     });
 }
 
-py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int rank) {
+py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int rank, int pixel) {
     const Problem& problem = packed->problem;
     if (is_empty(problem)) return py::none();
     return with_element(problem.element, [&](auto zero) {
@@ -194,9 +196,10 @@ py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int 
         fixed.packed = packed->memory.get();
         fixed.bias = bias_pointer<T>(problem, packed->bias);
         const Form form{rank, problem.channels_last};
-        return direct_function(std::make_unique<DirectConvolution<T>>(problem, packed->resources,
-                                                                      form, false, fixed, packed),
-                               true);
+        return direct_function(
+            std::make_unique<DirectConvolution<T>>(problem, packed->resources, form, false,
+                                                   Element(pixel), fixed, packed),
+            true);
     });
 }
 
@@ -297,10 +300,10 @@ PYBIND11_MODULE(_native, module) {
         .def(py::init<const Problem&, const py::array&, const py::object&, const Resources&>(),
              py::arg("problem"), py::arg("w"), py::arg("bias"), py::arg("resources"))
         .def("run", &PackedWeights::run, py::arg("x"), py::arg("out"))
-        .def("direct", &make_packed_direct, py::arg("rank"))
+        .def("direct", &make_packed_direct, py::arg("rank"), py::arg("pixel"))
         .def_readonly("packed_bytes", &PackedWeights::bytes);
     module.def("direct", &make_direct, py::arg("problem"), py::arg("resources"), py::arg("rank"),
-               py::arg("flip"));
+               py::arg("flip"), py::arg("pixel"));
     module.def("conv2d", &conv2d, py::arg("problem"), py::arg("x"), py::arg("w"), py::arg("bias"),
                py::arg("out"), py::arg("resources"));
     module.def("algorithm", &algorithm, py::arg("problem"), py::arg("resources"),

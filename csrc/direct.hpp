@@ -1,12 +1,14 @@
 // The short way from Python's arrays to an algorithm, for calls that need no conversion.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <utility>
 
 #include "arrays.hpp"
 #include "conv/algorithm.hpp"
+#include "result_memory.hpp"
 
 namespace fastconv {
 
@@ -49,13 +51,15 @@ class DirectConvolution final : public Direct {
     using Out = ResultOf<T>;
 
     // `held`, where there is one, owns the memory of weights, bias and packed form in `fixed`.
+    // `pixel` is what x may hold besides T.
     DirectConvolution(const Problem& problem, const Resources& resources, Form form, bool flipped,
-                      const Operands<T>& fixed, std::shared_ptr<const void> held)
+                      Element pixel, const Operands<T>& fixed, std::shared_ptr<const void> held)
         : problem_(problem),
           resources_(resources),
           form_(form),
           flipped_(flipped),
           algorithm_(choose<T>(problem, resources.fast)),
+          pixel_(std::is_floating_point_v<T> ? pixel : kElementOf<T>),
           fixed_(fixed),
           held_(std::move(held)),
           result_type_(dtype_of<Out>()) {
@@ -66,21 +70,22 @@ class DirectConvolution final : public Direct {
     }
 
     py::object call(PyObject* x, PyObject* w, PyObject* bias, PyObject* out) const override {
-        const NumpyArray* image = plain_array<T>(x);
-        if (!image || image->nd != form_.rank) return py::none();
         Problem problem = problem_;
-        if (form_.rank == 4) problem.n = image->dimensions[0];
-        if (problem.n < 1 || problem.n > most_images_) return py::none();
         Operands<T> arrays = fixed_;
-        if (!logical_view<const T>(*image, form_.rank, image_axes(form_),
-                                   {problem.n, problem.c, problem.h, problem.w}, arrays.x)) {
-            return py::none();
+        Extent read;
+        py::object converted;
+        if (!take_image<T>(x, problem, arrays, read)) {
+            if (!take_pixels(x, problem, arrays, read)) return py::none();
+            if (!algorithm_.converts) {
+                converted = py::handle(x).attr("astype")(dtype_of<T>());
+                if (!take_image<T>(converted.ptr(), problem, arrays, read)) return py::none();
+            }
         }
         if (!held_ && !take_weights(w, bias, arrays)) return py::none();
         py::object result = py::reinterpret_borrow<py::object>(out);
         if (result.is_none()) {
             result = new_result(problem);
-        } else if (!may_hold_result(out, *image, w, bias)) {
+        } else if (!may_hold_result(out, read, w, bias)) {
             return py::none();
         }
         const NumpyArray& held = *py::detail::array_proxy(result.ptr());
@@ -97,6 +102,44 @@ class DirectConvolution final : public Direct {
     static constexpr double kWorkPerOutput = 32;
     // Below this much work, a few microseconds, other threads may as well wait for the interpreter.
     static constexpr double kBrief = 1 << 16;
+
+    // Takes x if it holds S and has the problem's shape, n aside.
+    template <class S>
+    bool take_image(PyObject* x, Problem& problem, Operands<T>& arrays, Extent& read) const {
+        const NumpyArray* image = plain_array<S>(x);
+        if (!image || image->nd != form_.rank) return false;
+        if (form_.rank == 4) problem.n = image->dimensions[0];
+        if (problem.n < 1 || problem.n > most_images_) return false;
+        View<const S> view;
+        if (!logical_view<const S>(*image, form_.rank, image_axes(form_),
+                                   {problem.n, problem.c, problem.h, problem.w}, view)) {
+            return false;
+        }
+        arrays.x.data = reinterpret_cast<const T*>(view.data);
+        std::copy(view.stride, view.stride + 4, arrays.x.stride);
+        arrays.pixel = kElementOf<S>;
+        read = extent(*image, sizeof(S));
+        return true;
+    }
+
+    // The same for an x of other numbers, all of which T holds.
+    bool take_pixels(PyObject* x, Problem& problem, Operands<T>& arrays, Extent& read) const {
+        if (pixel_ == kElementOf<T>) return false;
+        switch (pixel_) {
+            case Element::kUint8:
+                return take_image<std::uint8_t>(x, problem, arrays, read);
+            case Element::kInt8:
+                return take_image<std::int8_t>(x, problem, arrays, read);
+            case Element::kUint16:
+                return take_image<std::uint16_t>(x, problem, arrays, read);
+            case Element::kInt16:
+                return take_image<std::int16_t>(x, problem, arrays, read);
+            case Element::kFloat32:
+                return take_image<float>(x, problem, arrays, read);
+            default:
+                return false;
+        }
+    }
 
     bool take_weights(PyObject* w, PyObject* bias, Operands<T>& arrays) const {
         const NumpyArray* kernel = plain_array<T>(w);
@@ -116,14 +159,14 @@ class DirectConvolution final : public Direct {
         return true;
     }
 
-    bool may_hold_result(PyObject* out, const NumpyArray& x, PyObject* w, PyObject* bias) const {
+    bool may_hold_result(PyObject* out, const Extent& read, PyObject* w, PyObject* bias) const {
         const NumpyArray* held = plain_array<Out>(out);
         if (!held || !is_writeable(*held)) return false;
         for (int axis = 0; axis < held->nd; ++axis) {
             if (held->dimensions[axis] < 1) return false;
         }
         const Extent written = extent(*held, sizeof(Out));
-        if (meet(written, extent(x, sizeof(T)))) return false;
+        if (meet(written, read)) return false;
         if (held_) return true;  // nobody else has its memory
         if (meet(written, extent(*py::detail::array_proxy(w), sizeof(T)))) return false;
         return bias == Py_None ||
@@ -137,6 +180,14 @@ class DirectConvolution final : public Direct {
         for (int axis = 0; axis < 4; ++axis) {
             if (axes.at[axis] >= 0) shape[axes.at[axis]] = logical[axis];
         }
+        const double bytes =
+            double(problem.n * problem.k) * double(problem.p * problem.q) * double(sizeof(Out));
+        if (bytes < double(kLargeResult)) return new_array(shape);
+        const LargeResults memory;
+        return new_array(shape);
+    }
+
+    py::object new_array(Py_intptr_t* shape) const {
         const auto& api = py::detail::npy_api::get();
         PyObject* array =
             api.PyArray_NewFromDescr_(api.PyArray_Type_, py::dtype(result_type_).release().ptr(),
@@ -160,6 +211,7 @@ class DirectConvolution final : public Direct {
     const Form form_;
     const bool flipped_;
     const Algorithm<T>& algorithm_;
+    const Element pixel_;
     const Operands<T> fixed_;
     const std::shared_ptr<const void> held_;
     const py::dtype result_type_;

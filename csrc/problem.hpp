@@ -89,13 +89,32 @@ struct Result<std::uint16_t> {
 template <class T>
 using ResultOf = typename Result<T>::type;
 
+// Which Element a T is.
+template <class T>
+constexpr Element kElementOf = Element::kFloat32;
+template <>
+constexpr Element kElementOf<double> = Element::kFloat64;
+template <>
+constexpr Element kElementOf<std::int8_t> = Element::kInt8;
+template <>
+constexpr Element kElementOf<std::uint8_t> = Element::kUint8;
+template <>
+constexpr Element kElementOf<std::int16_t> = Element::kInt16;
+template <>
+constexpr Element kElementOf<std::uint16_t> = Element::kUint16;
+template <>
+constexpr Element kElementOf<Float16> = Element::kFloat16;
+template <>
+constexpr Element kElementOf<Bfloat16> = Element::kBfloat16;
+
 template <class T>
 struct Operands {
-    View<const T> x;
+    View<const T> x;  // of Elements `pixel` in truth, which only some algorithms read as others
     View<const T> w;
     const void* packed;       // the algorithm's own form of w, or null: then w is read
     const ResultOf<T>* bias;  // contiguous (K,), or null
     View<ResultOf<T>> y;
+    Element pixel = kElementOf<T>;
 };
 
 enum class Status { kOk, kNoMemory, kInterrupted };

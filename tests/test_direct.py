@@ -28,7 +28,7 @@ def _fresh() -> None:
 
 def direct_for(case: Case) -> Any:
     present("native")
-    return native.direct(case.problem, resolve(None, None, None), case.flip)
+    return native.direct(case.problem, resolve(None, None, None), case.flip, "float32")
 
 
 CASE = Case(X.shape, W.shape, stride=2, pad=1, bias=True)
@@ -319,7 +319,7 @@ problem = fastconv.ConvProblem.describe(x.shape, w.shape)
 
 def rounds(count):
     for i in range(count):
-        direct = native.direct(problem, resolve(None, None, None), False)
+        direct = native.direct(problem, resolve(None, None, None), False, "float32")
         direct(x, w, None, None)
         direct(x, w, w, None)
         direct(x, w, None, x)

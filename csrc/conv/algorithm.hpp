@@ -30,6 +30,8 @@ struct Algorithm {
     void (*pack)(const Problem& problem, const View<const T>& w, void* packed);
     Status (*run)(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
                   const Interrupt& interrupt);
+    // Whether x may hold other numbers that T holds exactly; see kernels/convert.hpp.
+    bool converts = false;
 };
 
 // One algorithm a file, instantiated there for the types it computes.

@@ -20,6 +20,7 @@ constexpr double kTaskMacs = 1 << 18;
 constexpr Index kTasksPerThread = 8;
 constexpr Index kLargestLanes = 16;
 constexpr Index kLine = 64;
+constexpr Index kRunBytes = 24 << 10;
 
 // Groups of more channels than this, on either side, have enough reuse for a matrix product.
 constexpr Index kMostInputs = 4, kMostOutputs = 3;
@@ -57,7 +58,7 @@ template <class T>
 Index thread_elements(const Problem& problem, const FilterBlocking& b, bool packed) {
     Index weights = b.whole_weights ? group_weights<T>(problem) : b.row_block * problem.s;
     if (packed) weights = 0;
-    const Index row = row_elements(problem, b.tile_vectors * kernels_for<T>().lanes);
+    const Index row = row_elements(problem, b.run_vectors * kernels_for<T>().lanes);
     const Index line = kLine / Index(sizeof(T));
     return ceil_div(weights + (b.tile_rows + b.row_block) * row, line) * line;
 }
@@ -78,6 +79,20 @@ void choose_tile(FilterBlocking& b, const Problem& problem) {
     b.tile_rows = small ? full : std::min(fewest, full);
 }
 
+// Rows of x that are copied should stay in the first-level cache until the tiles read them, and are
+// not copied in pieces shorter than a tile.
+template <class T>
+void choose_run(FilterBlocking& b, const Problem& problem, Index room) {
+    const Index lanes = kernels_for<T>().lanes, rows = b.tile_rows + b.row_block;
+    room = std::min(room, kRunBytes / Index(sizeof(T)));
+    b.run_vectors = b.tile_vectors;
+    const Index most = ceil_div(problem.q, lanes);
+    while (b.run_vectors < most &&
+           rows * row_elements(problem, 2 * b.run_vectors * lanes) <= room) {
+        b.run_vectors *= 2;
+    }
+}
+
 template <class T>
 FilterBlocking make_blocking(const Problem& problem, int threads, Index thread_bytes) {
     const Kernels<T>& kernels = kernels_for<T>();
@@ -96,6 +111,7 @@ FilterBlocking make_blocking(const Problem& problem, int threads, Index thread_b
     }
     b.row_block = ceil_div(rows, ceil_div(rows, b.row_block));
     choose_tile<T>(b, problem);
+    choose_run<T>(b, problem, room - fixed - per_row * b.row_block);
 
     b.phases = std::min(tall.step, problem.p);
     b.bands = ceil_div(ceil_div(problem.p, b.phases), b.tile_rows);
@@ -149,8 +165,8 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
 
 template <class T>
 const Algorithm<T>& direct_filter() {
-    static const Algorithm<T> algorithm{"direct_filter", takes,   footprint<T>,
-                                        packed_bytes<T>, pack<T>, run<T>};
+    static const Algorithm<T> algorithm{"direct_filter", takes,  footprint<T>, packed_bytes<T>,
+                                        pack<T>,         run<T>, true};
     return algorithm;
 }
 

@@ -23,10 +23,11 @@ static_assert(kFilterRows * kFilterVectors + kFilterVectors + 2 <= 16, "one for 
 // Kernels of this many rows, fewer than a tile has, are unrolled whole.
 constexpr int kSmallKernel = int(kSmallFilterRows);
 
-// What a tile reads. Tap (r, s) of row j of the tile reads rows[j + r] at offsets[s].
+// What a tile reads. Tap (r, s) of row j of the tile reads rows[j + r] at column + offsets[s].
 template <class T>
 struct FilterTaps {
     const T* const* rows;
+    Index column;
     const Index* offsets;
     const T* w;  // tap (r, s) at [s * w_pitch + r]: taps of one column are constants apart
     Index w_pitch;
@@ -37,7 +38,7 @@ struct FilterTaps {
 template <class T, int ROWS, int VECTORS, int FIRST, int LAST>
 [[gnu::always_inline]] inline void filter_row(Vec<T> (&acc)[ROWS][VECTORS],
                                               const FilterTaps<T>& taps, Index i) {
-    const T* x = taps.rows[i];
+    const T* x = taps.rows[i] + taps.column;
     const T* w = taps.w + i;
     const Index* offset = taps.offsets;
     const Index* const end = offset + taps.kernel_cols;

@@ -71,6 +71,7 @@ constexpr Index kSmallFilterRows = 3;
 struct FilterBlocking {
     Index tile_rows, tile_vectors;
     Index row_block;      // most kernel rows between two visits to y
+    Index run_vectors;    // most vectors of a tile's rows that are copied at once
     bool whole_weights;   // all weights of a group are packed at once
     Index phases, bands;  // of rows of y, a phase sharing rows of x; bands of one phase
     Index task_bands, group_tasks;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/border.hpp"
-#include "kernels/copy.hpp"
+#include "kernels/convert.hpp"
 
 namespace fastconv {
 namespace FASTCONV_ISA {
@@ -22,8 +22,8 @@ inline PaddedRun padded_run(Index column, Index step, Index count, Index width) 
 }
 
 // Copies a run of the image row at `row`, or zeros where that is null (a row of the zero border).
-template <class T>
-void copy_padded_run(T* to, const T* row, Index pixel_pitch, const PaddedRun& run,
+template <class T, class S>
+void copy_padded_run(T* to, const S* row, Index pixel_pitch, const PaddedRun& run,
                      const Problem& problem) {
     if (!row) return fill_zero(to, run.count);
     if (problem.pad_mode == PadMode::kConstant) {
@@ -33,13 +33,13 @@ void copy_padded_run(T* to, const T* row, Index pixel_pitch, const PaddedRun& ru
         for (Index i = 0; i < run.count; ++i) {
             if (i == run.begin) i = run.end;
             if (i >= run.count) break;
-            to[i] = row[source_index(run.column + i * run.step, problem.w, problem.pad_mode) *
-                        pixel_pitch];
+            to[i] = T(row[source_index(run.column + i * run.step, problem.w, problem.pad_mode) *
+                          pixel_pitch]);
         }
     }
     if (run.end > run.begin) {
-        copy_strided(to + run.begin, row + (run.column + run.begin * run.step) * pixel_pitch,
-                     run.step * pixel_pitch, run.end - run.begin);
+        convert_strided(to + run.begin, row + (run.column + run.begin * run.step) * pixel_pitch,
+                        run.step * pixel_pitch, run.end - run.begin);
     }
 }
 

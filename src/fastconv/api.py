@@ -154,7 +154,7 @@ def conv2d(
         arguments.check_output(calls.namespace(arrays), *described, out)
     call = calls.Call(described, resolve(backend, precision, threads), arrays)
     if key is not None:
-        calls.remember(key, call, flip, around)
+        calls.remember(key, call, flip, x.dtype.name, around)
     return call.run(x, w, bias, out, flip)
 
 

@@ -131,11 +131,11 @@ def remembered(key: Any) -> Remembered | None:
         return None
 
 
-def remember(key: Any, call: Call, flip: bool, around: Options) -> None:
-    """Keep a call for the next one with an equal key."""
+def remember(key: Any, call: Call, flip: bool, image: str, around: Options) -> None:
+    """Keep a call, with x of dtype `image`, for the next one with an equal key."""
     short = None
     if call.promotion.result == call.promotion.computed and call.problem.out_bytes:
-        short = direct(call.backend, call.problem, call.options, flip)
+        short = direct(call.backend, call.problem, call.options, flip, image)
     if len(_remembered) >= MOST_REMEMBERED:
         _remembered.clear()
     _remembered[key] = Remembered(call, short, around)

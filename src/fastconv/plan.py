@@ -128,7 +128,9 @@ class Conv2dPlan:
             self._w = arguments.private_copy(w)
             self._bias = None if bias is None else arguments.private_copy(bias)
             kernel, addend = call.readable_weights(self._w, self._bias, flip)
-            self._weights: Weights = pack(call.backend, call.problem, call.options, kernel, addend)
+            self._weights: Weights = pack(
+                call.backend, call.problem, call.options, kernel, addend, x_dtype.name
+            )
         self._calls: dict[int, Call] = {call.problem.n: call}
         rounded = call.promotion.result != call.promotion.computed
         self._direct: Direct | None = None if rounded else self._weights.direct

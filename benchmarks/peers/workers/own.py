@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 import fastconv
@@ -22,34 +20,25 @@ def prepare(variant: str, task: Task, threads: int) -> Prepared:
     x, w = operands(task)
     how = {"dilation": task.dilation, "groups": task.groups}
     if variant == "fastconv":
-        image = x.astype(np.float32) if task.dtype == "uint8" else x
         with fastconv.options(threads=threads):
-            report = fastconv.explain(image, w, task.stride, task.pad, **how)
-        return Prepared(_plain(task, x, w, how), _same, _chosen(report))
+            report = fastconv.explain(x, w, task.stride, task.pad, **how)
+        return Prepared(
+            lambda: fastconv.conv2d(x, w, task.stride, task.pad, **how), _same, _chosen(report)
+        )
     layout = "NHWC" if variant == "strict_nhwc" else "NCHW"
     if layout == "NHWC":
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     plan = fastconv.plan_conv2d(
         w, x.shape, task.stride, task.pad, layout=layout, threads=threads,
-        x_dtype=np.float32 if task.dtype == "uint8" else x.dtype,
-        precision="fast" if variant == "fast" else "strict", **how,
+        x_dtype=x.dtype, precision="fast" if variant == "fast" else "strict", **how,
     )  # fmt: skip
     out = np.empty(plan.problem.out_shape, numpy_dtype(task.out_dtype))
     view, note = _channels_first if layout == "NHWC" else _same, _chosen(plan.explain())
-    if task.dtype == "uint8":
-        return Prepared(lambda: plan(x.astype(np.float32), out=out), view, note)
     return Prepared(lambda: plan(x, out=out), view, note)
 
 
 def _chosen(report: fastconv.Explanation) -> str:
     return f"{report.backend}/{report.algorithm}"
-
-
-def _plain(task: Task, x: Array, w: Array, how: dict[str, Any]) -> Any:
-    stride, pad = task.stride, task.pad
-    if task.dtype == "uint8":
-        return lambda: fastconv.conv2d(x.astype(np.float32), w, stride, pad, **how)
-    return lambda: fastconv.conv2d(x, w, stride, pad, **how)
 
 
 def _same(y: Array) -> Array:

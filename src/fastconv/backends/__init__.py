@@ -90,25 +90,29 @@ def algorithm_for(backend: Backend, problem: ConvProblem, options: Options, w: A
     return algorithm
 
 
-def direct(backend: Backend, problem: ConvProblem, options: Options, flip: bool) -> Direct | None:
+def direct(
+    backend: Backend, problem: ConvProblem, options: Options, flip: bool, image: str
+) -> Direct | None:
     """Return the backend's short way for arrays that need no conversion, None where it has none.
 
-    A backend that has one has a function ``direct(problem, options, flip)``.
+    A backend that has one has a function ``direct(problem, options, flip, image)``; with x of
+    dtype `image`, which may be another than the problem's, it may serve or decline.
     """
     function = getattr(backend, "direct", None)
-    found: Direct | None = None if function is None else function(problem, options, flip)
+    found: Direct | None = None if function is None else function(problem, options, flip, image)
     return found
 
 
 def pack(
-    backend: Backend, problem: ConvProblem, options: Options, w: Any, bias: Any | None
+    backend: Backend, problem: ConvProblem, options: Options, w: Any, bias: Any | None, image: str
 ) -> Weights:
     """Make w and bias, which nobody changes any more, ready for many runs on `backend`.
 
-    A backend with a form of its own for weights has a function ``pack(problem, options, w, bias)``.
+    A backend with a form of its own for weights has a function ``pack(problem, options, w, bias,
+    image)``; the short way of what it returns may take x of dtype `image`, as `direct`'s.
     """
     function = getattr(backend, "pack", None)
     if function is None:
         return UnpackedWeights(backend, w, bias)
-    weights: Weights = function(problem, options, w, bias)
+    weights: Weights = function(problem, options, w, bias, image)
     return weights

@@ -132,12 +132,17 @@ def convolve(
     _native.conv2d(_description(problem), x, w, bias, out, resources(options))
 
 
-def direct(problem: ConvProblem, options: Options, flip: bool) -> Direct | None:
+def _pixel_code(problem: ConvProblem, image: str) -> int:
+    """Code of the caller's x, or of the problem's dtype where the extension has none."""
+    return _CODES.get(image, _CODES[problem.dtype])
+
+
+def direct(problem: ConvProblem, options: Options, flip: bool, image: str) -> Direct | None:
     """Return a function (x, w, bias, out) for arrays as the caller holds them; see `Backend`."""
     if options.precision == "fast" and _fast().considered(problem, options):
         return None
     function: Direct | None = _native.direct(
-        _description(problem), resources(options), problem.rank, flip
+        _description(problem), resources(options), problem.rank, flip, _pixel_code(problem, image)
     )
     return function
 
@@ -145,11 +150,13 @@ def direct(problem: ConvProblem, options: Options, flip: bool) -> Direct | None:
 class PackedWeights:
     """Weights in the form that the problem's algorithm reads; see `fastconv.backends.Weights`."""
 
-    def __init__(self, problem: ConvProblem, options: Options, w: Any, bias: Any | None) -> None:
+    def __init__(
+        self, problem: ConvProblem, options: Options, w: Any, bias: Any | None, image: str
+    ) -> None:
         description = _description(problem)
         self._packed = _native.PackedConvolution(description, w, bias, resources(options))
         self.packed_bytes: int = self._packed.packed_bytes
-        self.direct: Direct | None = self._packed.direct(problem.rank)
+        self.direct: Direct | None = self._packed.direct(problem.rank, _pixel_code(problem, image))
 
     def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
         """Name the algorithm, and its scratch memory where the weights are packed."""
@@ -180,11 +187,13 @@ class FastWeights:
 
 
 def pack(
-    problem: ConvProblem, options: Options, w: Any, bias: Any | None
+    problem: ConvProblem, options: Options, w: Any, bias: Any | None, image: str
 ) -> PackedWeights | FastWeights:
     """Make weights ready for many runs; see `fastconv.backends.pack`."""
     way = _fast().choose(problem, options, w, keep=True) if options.precision == "fast" else None
-    return PackedWeights(problem, options, w, bias) if way is None else FastWeights(way, w, bias)
+    if way is None:
+        return PackedWeights(problem, options, w, bias, image)
+    return FastWeights(way, w, bias)
 
 
 def measure_peak(threads: int, double_precision: bool, seconds: float) -> float:
