@@ -212,6 +212,16 @@ struct LaneStore {
 
     T* room() const { return from.pixels + kept * from.vectors * kLanes<T>; }
 
+    // y is fetched while its pixels are computed: the stores would wait for memory
+    void fetch(Index rows, Index cols) const {
+        if (!rows_follow || y.stride[3] != 1) return;
+        constexpr Index kLine = 64 / Index(sizeof(T));
+        for (Index k = 0; k < from.channels; ++k) {
+            const T* line = to + kept + k * y.stride[1];
+            for (Index i = 0; i < rows * cols; i += kLine) __builtin_prefetch(line + i, 1);
+        }
+    }
+
     void put(Index rows, Index cols, bool last) {
         constexpr Index kL = kLanes<T>;
         if (!rows_follow) {
@@ -255,6 +265,7 @@ void lane_block(const LaneTaps<T>& block, const View<T>& y, Index outputs, Index
         for (Index strip = 0; strip < strips; ++strip) {
             const Index p = strip * rows / strips, height = (strip + 1) * rows / strips - p;
             T* const to = finished.room();
+            finished.fetch(height, cols);
             for (Index piece = 0; piece < pieces; ++piece) {
                 const Index q = piece * cols / pieces, width = (piece + 1) * cols / pieces - q;
                 taps.x = block.x + p * taps.pitch + q;

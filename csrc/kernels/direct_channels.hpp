@@ -154,9 +154,13 @@ inline void list_steps(std::int32_t* offsets, const PlaneLayout& layout, const P
                                   s / wide.period * wide.step);
         }
     }
-    // the other channels without a division
-    for (Index d = taps; d < depth; ++d) {
-        offsets[d] = offsets[d - taps] + std::int32_t(layout.channel);
+    // the other channels follow the first ones, twice as many each time
+    for (Index known = taps; known < depth; known *= 2) {
+        const std::int32_t further = std::int32_t(known / taps * layout.channel);
+        const Index count = least(known, depth - known);
+        std::int32_t* __restrict const to = offsets + known;
+        const std::int32_t* __restrict const from = offsets;
+        for (Index d = 0; d < count; ++d) to[d] = from[d] + further;
     }
 }
 
