@@ -7,7 +7,6 @@
 #include "conv/algorithm.hpp"
 #include "conv/tasks.hpp"
 #include "cpu.hpp"
-#include "workspace.hpp"
 
 namespace fastconv {
 namespace {
@@ -129,15 +128,8 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
     int threads = resources.threads;
     const DepthwiseJob<T> job{problem, arrays,
                               make_cut<T>(problem, lanes_are_channels(arrays), threads)};
-    const Index elements = thread_elements<T>(problem, job.cut);
-    T* scratch = static_cast<T*>(thread_workspace(std::size_t(threads * elements) * sizeof(T)));
-    if (!scratch) return Status::kNoMemory;
-    const auto task_function = kernels_for<T>().depthwise_task;
-    const bool completed = parallel_for(
-        job.cut.tasks, threads,
-        [&](Index task, int thread) { task_function(job, task, scratch + thread * elements); },
-        interrupt);
-    return completed ? Status::kOk : Status::kInterrupted;
+    return run_tasks(job, kernels_for<T>().depthwise_task, job.cut.tasks, threads,
+                     thread_elements<T>(problem, job.cut), interrupt);
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include "conv/phases.hpp"
 #include "conv/tasks.hpp"
 #include "cpu.hpp"
-#include "workspace.hpp"
 
 namespace fastconv {
 namespace {
@@ -150,15 +149,8 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
     const FilterJob<T> job{problem, arrays,
                            make_blocking<T>(problem, threads, resources.thread_bytes)};
     const Index elements = thread_elements<T>(problem, job.blocking, arrays.packed != nullptr);
-    const Index used = std::min<Index>(threads, job.blocking.tasks);
-    T* scratch = static_cast<T*>(thread_workspace(std::size_t(used * elements) * sizeof(T)));
-    if (!scratch) return Status::kNoMemory;
-    const auto task_function = kernels_for<T>().filter_task;
-    const bool completed = parallel_for(
-        job.blocking.tasks, int(used),
-        [&](Index task, int thread) { task_function(job, task, scratch + thread * elements); },
-        interrupt);
-    return completed ? Status::kOk : Status::kInterrupted;
+    return run_tasks(job, kernels_for<T>().filter_task, job.blocking.tasks, threads, elements,
+                     interrupt);
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
-// How many threads a problem is worth.
+// How many threads a problem is worth, and running its tasks.
 #pragma once
 
 #include <algorithm>
 #include <thread>
 
+#include "parallel.hpp"
 #include "problem.hpp"
+#include "workspace.hpp"
 
 namespace fastconv {
 
@@ -25,6 +27,20 @@ inline int threads_at_most(int threads) {
 inline int useful_threads(const Problem& problem, int threads, double least) {
     const double most = threads_at_most(threads);
     return int(std::max(1.0, std::min(most, multiply_adds(problem) / least)));
+}
+
+// Runs the job's tasks, each thread with `elements` elements of scratch of its own.
+template <class T, class Job>
+Status run_tasks(const Job& job, void (*run_task)(const Job&, Index task, T* scratch), Index tasks,
+                 int threads, Index elements, const Interrupt& interrupt) {
+    const int used = int(std::min<Index>(threads, tasks));
+    T* scratch = static_cast<T*>(thread_workspace(std::size_t(used * elements) * sizeof(T)));
+    if (!scratch) return Status::kNoMemory;
+    const bool completed = parallel_for(
+        tasks, used,
+        [&](Index task, int thread) { run_task(job, task, scratch + thread * elements); },
+        interrupt);
+    return completed ? Status::kOk : Status::kInterrupted;
 }
 
 }  // namespace fastconv

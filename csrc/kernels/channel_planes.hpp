@@ -13,12 +13,15 @@ struct ChannelBlock {
     Index p0, rows, q0, cols;
 };
 
+constexpr double kRoundedRows = 1.2;  // most room that whole vectors may take
+
 // Where a block's copy of x has its parts: for each channel, phase of rows and phase of columns a
-// plane of `rows` rows, `pitch` elements apart. Whole vectors may be written and read beyond each.
+// plane of `rows` rows of `width` elements. Whole vectors may be written and read beyond each.
 struct PlaneLayout {
     Phases tall, wide;
-    Index rows, pitch;
-    Index plane, channel;  // elements of one plane, of all planes of a channel
+    Index rows, width;
+    Index pitch, wide_phase;    // from row to row, from one phase of columns to the next
+    Index tall_phase, channel;  // the same of phases of rows, and of channels
 };
 
 template <class T>
@@ -27,9 +30,31 @@ PlaneLayout plane_layout(const Problem& problem, Index rows, Index cols) {
     layout.tall = make_phases(problem.r, problem.stride_h, problem.dilation_h);
     layout.wide = make_phases(problem.s, problem.stride_w, problem.dilation_w);
     layout.rows = rows + layout.tall.reach(problem.r);
-    layout.pitch = cols + layout.wide.reach(problem.s);
-    layout.plane = layout.rows * layout.pitch + kLanes<T>;
-    layout.channel = layout.plane * layout.tall.used * layout.wide.used;
+    layout.width = cols + layout.wide.reach(problem.s);
+    layout.pitch = layout.width;
+    layout.wide_phase = layout.rows * layout.pitch + kLanes<T>;
+    layout.tall_phase = layout.wide_phase * layout.wide.used;
+    layout.channel = layout.tall_phase * layout.tall.used;
+    return layout;
+}
+
+// The same where pixels of neighbouring rows need not be neighbours: rows begin at cache lines if
+// they nearly do anyway, and both phases of a narrow row share a vector.
+template <class T>
+PlaneLayout row_layout(const Problem& problem, Index rows, Index cols) {
+    constexpr Index kL = kLanes<T>;
+    PlaneLayout layout = plane_layout<T>(problem, rows, cols);
+    const Index whole = ceil_div(layout.width, kL) * kL;
+    if (layout.wide.used == 2 && 2 * layout.width <= kL) {
+        layout.pitch = kL;
+        layout.wide_phase = kL / 2;
+        layout.tall_phase = layout.rows * kL;
+    } else if (double(whole) <= kRoundedRows * double(layout.width)) {
+        layout.pitch = whole;
+        layout.wide_phase = layout.rows * whole;
+        layout.tall_phase = layout.wide_phase * layout.wide.used;
+    }
+    layout.channel = layout.tall_phase * layout.tall.used;
     return layout;
 }
 
@@ -49,6 +74,17 @@ inline Vec<T> even_lanes(Vec<T> a, Vec<T> b) {
 template <class T>
 inline Vec<T> odd_lanes(Vec<T> a, Vec<T> b) {
     return alternate<T, 1>(a, b, AllLanes<kLanes<T>>{});
+}
+
+// The even lanes of a vector, then its odd ones.
+template <class T, int... LANE>
+inline Vec<T> part_lanes(Vec<T> a, LaneList<LANE...>) {
+    constexpr int kL = kLanes<T>;
+#if defined(__clang__)
+    return __builtin_shufflevector(a, a, (LANE < kL / 2 ? 2 * LANE : 2 * LANE + 1 - kL)...);
+#else
+    return __builtin_shuffle(a, IntVec<T>{(LANE < kL / 2 ? 2 * LANE : 2 * LANE + 1 - kL)...});
+#endif
 }
 
 // Lanes across the rows of a small map have to be stored row by row; worth it where that saves more
@@ -97,36 +133,49 @@ struct PlaneRows {
     Index first;  // row of the image
 };
 
-// One phase of rows of all channels, in whole vectors; STEP is the stride of columns, 1 or 2. Both
-// phases of columns come from the same pair of vectors.
-template <class T, int STEP>
+// How the vectors of a row are copied: as they are, or every second pixel apart, into two rows or
+// into the halves of one vector.
+enum class RowCopy { kPlain, kApart, kHalves };
+
+// One phase of rows of all channels, in whole vectors. Both phases of columns come from the same
+// vectors.
+template <class T, RowCopy HOW>
 void copy_vectors(T* to, const View<const T>& x, Index channels, const PlaneRows& rows,
                   Index column, const PlaneLayout& layout, const Problem& problem) {
     constexpr Index kL = kLanes<T>;
-    const Index step = problem.stride_h * x.stride[2];
-    const T* from = x.data + (rows.first + rows.inside.begin * problem.stride_h) * x.stride[2];
+    const Index step = problem.stride_h * x.stride[2], pitch = layout.pitch;
+    const Index phase = layout.wide_phase;
+    const PaddedRun inside = rows.inside;
+    const T* from = x.data + (rows.first + inside.begin * problem.stride_h) * x.stride[2];
+    const auto put_zeros = [&](T* out, Index count) {
+        for (Index r = 0; r < count; ++r, out += pitch) {
+            store(out, Vec<T>{});
+            if constexpr (HOW == RowCopy::kApart) store(out + phase, Vec<T>{});
+        }
+    };
     // The last vectors of rows first: they reach into the next row, which is written after them.
-    for (Index i = (layout.pitch - 1) / kL * kL; i >= 0; i -= kL) {
-        const Index at = column + i * STEP;
+    for (Index i = (layout.width - 1) / kL * kL; i >= 0; i -= kL) {
+        const Index at = column + i * (HOW == RowCopy::kPlain ? 1 : 2);
         const Mask<T> mask = inside_mask<T>(at, problem.w);
         const Mask<T> second_mask = inside_mask<T>(at + kL, problem.w);
         for (Index c = 0; c < channels; ++c) {
             const T* row = from + c * x.stride[1] + at;
             T* out = to + c * layout.channel + i;
-            for (Index r = 0; r < layout.rows; ++r, out += layout.pitch) {
-                Vec<T> pixels{}, second{};
-                if (r >= rows.inside.begin && r < rows.inside.end) {
-                    pixels = masked_load(row, mask);
-                    if constexpr (STEP == 2) second = masked_load(row + kL, second_mask);
-                    row += step;
-                }
-                if constexpr (STEP == 1) {
+            put_zeros(out, inside.begin);
+            out += inside.begin * pitch;
+            for (Index r = inside.begin; r < inside.end; ++r, out += pitch, row += step) {
+                const Vec<T> pixels = masked_load(row, mask);
+                if constexpr (HOW == RowCopy::kPlain) {
                     store(out, pixels);
+                } else if constexpr (HOW == RowCopy::kHalves) {
+                    store(out, part_lanes<T>(pixels, AllLanes<kLanes<T>>{}));
                 } else {
+                    const Vec<T> second = masked_load(row + kL, second_mask);
                     store(out, even_lanes<T>(pixels, second));
-                    store(out + layout.plane, odd_lanes<T>(pixels, second));
+                    store(out + phase, odd_lanes<T>(pixels, second));
                 }
             }
+            put_zeros(out, layout.rows - inside.end);
         }
     }
 }
@@ -135,7 +184,7 @@ void copy_vectors(T* to, const View<const T>& x, Index channels, const PlaneRows
 template <class T>
 void copy_elements(T* to, const View<const T>& x, Index channels, Index first, Index column,
                    const PlaneLayout& layout, const Problem& problem) {
-    const PaddedRun run = padded_run(column, problem.stride_w, layout.pitch, problem.w);
+    const PaddedRun run = padded_run(column, problem.stride_w, layout.width, problem.w);
     for (Index i = 0; i < layout.rows; ++i, to += layout.pitch) {
         const Index row = source_index(first + i * problem.stride_h, problem.h, problem.pad_mode);
         const T* from = row < 0 ? nullptr : x.data + row * x.stride[2];
@@ -158,15 +207,17 @@ void copy_planes(T* to, const View<const T>& x, const ChannelBlock& block,
         if (whole) {
             const PlaneRows rows{padded_run(first, problem.stride_h, layout.rows, problem.h),
                                  first};
-            const auto copy = problem.stride_w == 1 ? copy_vectors<T, 1> : copy_vectors<T, 2>;
+            const auto copy = problem.stride_w == 1              ? copy_vectors<T, RowCopy::kPlain>
+                              : layout.wide_phase < layout.pitch ? copy_vectors<T, RowCopy::kHalves>
+                                                                 : copy_vectors<T, RowCopy::kApart>;
             copy(to, x, channels, rows, column, layout, problem);
-            to += layout.wide.used * layout.plane;
-            continue;
+        } else {
+            for (Index wide = 0; wide < layout.wide.used; ++wide) {
+                copy_elements(to + wide * layout.wide_phase, x, channels, first,
+                              column + wide * problem.dilation_w, layout, problem);
+            }
         }
-        for (Index wide = 0; wide < layout.wide.used; ++wide, to += layout.plane) {
-            copy_elements(to, x, channels, first, column + wide * problem.dilation_w, layout,
-                          problem);
-        }
+        to += layout.tall_phase;
     }
 }
 

@@ -2,6 +2,7 @@
 // pixels in registers, pixels read straight from rows of x that were copied with their border.
 #pragma once
 
+#include "kernels/copy.hpp"
 #include "kernels/vec.hpp"
 #include "problem.hpp"
 
@@ -68,10 +69,15 @@ template <class T>
 inline void store_lanes(T* to, Vec<T> v, int begin, int end) {
     if (end - begin == kLanes<T>) {
         store(to, v);
-    } else if constexpr (kHasMaskedLoad) {
-        masked_store(to, v, lane_mask<T>(begin, end));
     } else {
-        for (int lane = begin; lane < end; ++lane) to[lane] = v[lane];
+#if defined(__AVX512F__)
+        masked_store(to, v, lane_mask<T>(begin, end));
+#else
+        // masked stores of older instruction sets take tens of cycles on some processors
+        alignas(FASTCONV_VECTOR_BYTES) T buffer[kLanes<T>];
+        store(buffer, v);
+        copy_short<T, kLanes<T> / 2>(to + begin, buffer + begin, end - begin);
+#endif
     }
 }
 

@@ -14,6 +14,8 @@ namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
+constexpr Index kChannelLine = 64;  // bytes; parts of scratch begin at cache lines
+
 // Parts of a task's scratch in elements: the lists of vectors, of their segments and of
 // the steps of the reduction; the copy of x; the weights of one set of output channels, where w
 // cannot be read in place.
@@ -27,10 +29,14 @@ ChannelScratch channel_scratch(const Problem& problem, Index rows, Index cols, I
     const Index channels = problem.c / problem.groups;
     const Index vectors = count_lanes<T>(rows, cols, layout.pitch).vectors;
     const Index depth = channels * problem.r * problem.s;
-    return {vectors * Index(sizeof(LaneVector) / sizeof(T)),
-            (vectors + rows) * Index(sizeof(LaneSegment) / sizeof(T)),
-            ceil_div(depth * Index(sizeof(std::int32_t)), Index(sizeof(T))),
-            channels * layout.channel, outputs * depth};
+    Index channel = layout.channel;
+    if (kHasChannelLanes) channel = most(channel, row_layout<T>(problem, rows, cols).channel);
+    const auto line = [](Index bytes) {
+        return ceil_div(bytes, kChannelLine) * (kChannelLine / Index(sizeof(T)));
+    };
+    return {line(vectors * Index(sizeof(LaneVector))),
+            line((vectors + rows) * Index(sizeof(LaneSegment))),
+            line(depth * Index(sizeof(std::int32_t))), channels * channel, outputs * depth};
 }
 
 template <class T>
@@ -142,15 +148,19 @@ inline void list_steps(std::int32_t* offsets, const PlaneLayout& layout, const P
     std::int32_t* first = offsets;
     for (Index r = 0; r < problem.r; ++r) {
         const Index row =
-            r % tall.period * wide.used * layout.plane + r / tall.period * tall.step * layout.pitch;
+            r % tall.period * layout.tall_phase + r / tall.period * tall.step * layout.pitch;
         for (Index s = 0; s < problem.s; ++s, ++first) {
-            *first =
-                std::int32_t(row + s % wide.period * layout.plane + s / wide.period * wide.step);
+            *first = std::int32_t(row + s % wide.period * layout.wide_phase +
+                                  s / wide.period * wide.step);
         }
     }
-    // the other channels without a division
-    for (Index d = taps; d < depth; ++d) {
-        offsets[d] = offsets[d - taps] + std::int32_t(layout.channel);
+    // the other channels follow the first ones, twice as many each time
+    for (Index known = taps; known < depth; known *= 2) {
+        const std::int32_t further = std::int32_t(known / taps * layout.channel);
+        const Index count = least(known, depth - known);
+        std::int32_t* __restrict const to = offsets + known;
+        const std::int32_t* __restrict const from = offsets;
+        for (Index d = 0; d < count; ++d) to[d] = from[d] + further;
     }
 }
 
@@ -170,14 +180,17 @@ template <class T>
 void plan_block(BlockPlan<T>& plan, const ChannelGroup<T>& group, Index rows, Index cols,
                 T* scratch) {
     const ChannelScratch parts = channel_scratch<T>(group.problem, rows, cols, group.outputs);
-    plan.layout = plane_layout<T>(group.problem, rows, cols);
+    plan.layout = group.packed ? row_layout<T>(group.problem, rows, cols)
+                               : plane_layout<T>(group.problem, rows, cols);
     plan.vectors = reinterpret_cast<LaneVector*>(scratch);
     plan.segments = reinterpret_cast<LaneSegment*>(scratch += parts.vectors);
     plan.offsets = reinterpret_cast<std::int32_t*>(scratch += parts.segments);
     plan.planes = scratch += parts.offsets;
     plan.weights = scratch + parts.planes;
-    plan.count = list_vectors<T>(plan.vectors, plan.segments, rows, cols, plan.layout.pitch,
-                                 group.y.stride[2], group.y.stride[3]);
+    if (!group.packed) {
+        plan.count = list_vectors<T>(plan.vectors, plan.segments, rows, cols, plan.layout.pitch,
+                                     group.y.stride[2], group.y.stride[3]);
+    }
     plan.depth = group.problem.c / group.problem.groups * group.problem.r * group.problem.s;
     list_steps(plan.offsets, plan.layout, group.problem);
 }
