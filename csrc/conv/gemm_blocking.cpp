@@ -24,12 +24,11 @@ constexpr double kTurnVector = 6.0;      // turning and storing one vector of a 
 constexpr double kStoreVector = 1.5;     // storing one
 constexpr double kFewRows = 4;           // a tile of fewer rows waits for its own sums
 constexpr double kMemoryBytes = 12.0;    // bytes a cycle of weights that no cache holds
-constexpr double kFetched = 0.35;        // share of that which fetching early does not hide
-constexpr double kCopyVector = 3.0;      // one vector of an image copied with its border
+constexpr double kCopyVector = 8.0;      // one vector of an image copied with its border
 constexpr double kInPlaceStep = 2.5;     // a step of a tile that walks over planes or pixels of x
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
-constexpr double kWait = 0.15;
+constexpr double kWait = 0.08;
 // Output channels become vector lanes of a channels-last problem where they fill this part of a
 // tile; only then are the channels of a tap consecutive steps.
 constexpr Index kLeastLanes = 4;
@@ -127,7 +126,8 @@ struct Model {
         if (b.bordered) {
             const ImageBlock image = image_block(problem, shape, b, Index(rows) / problem.q);
             const double blocks = b.taps_first ? 1 : double(b.depth_blocks);
-            copied = blocks * double(image.elements / shape.lanes) * kCopyVector;
+            const double runs = double(image.elements) / double(image.row);
+            copied = blocks * runs * double(ceil_div(image.row, shape.lanes)) * kCopyVector;
         }
         if (b.channel_lanes) {
             const double row_vectors = double(shape.row_panel_lanes / shape.lanes);
@@ -142,8 +142,7 @@ struct Model {
         }
         if (weight_bytes > double(shape.second_level_cache)) {
             const double weights = b.channel_lanes ? real_cols : rows;
-            const double cost = weights * double(shape.item_bytes) / kMemoryBytes;
-            step += b.fetch_weights ? kFetched * cost : cost;
+            step += weights * double(shape.item_bytes) / kMemoryBytes;
         }
         const double tiles = row_tiles * std::max(1.0, cols / double(shape.tile.cols));
         const bool turned = b.channel_lanes && !problem.channels_last;
@@ -202,8 +201,6 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
         row_blocks = ceil_div(ceil_div(b.rows, b.row_tile), most_tiles);
     }
     if (bordered) {
-        const double weights = double(outputs) * double(b.depth) * double(item);
-        b.fetch_weights = packed && weights > double(shape.second_level_cache) / 2;
         const Index runs = ceil_div(b.rows, b.row_run);
         const auto fits = [&](Index blocks) {
             const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);

@@ -128,7 +128,6 @@ void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c
         const T* columns = b.data + b.offset[d];
         const T* rows = a.data + a.offset[d];
         __builtin_prefetch(rows + a.ahead);
-        __builtin_prefetch(columns + b.ahead, 0, 2);
         Vec<T> col[VECTORS];
 #pragma GCC unroll 4
         for (int j = 0; j < VECTORS; ++j) col[j] = load(columns + j * kL);

@@ -300,18 +300,6 @@ void for_row_tiles(const Task<T>& task, Visit visit) {
     }
 }
 
-// From a step of a column panel to where the next panel, or the next stretch of this one, has it.
-// Two row tiles fetch a step's two lines.
-template <class T>
-Index fetch_ahead(const Task<T>& task, Index panel, Index row_tile, const Depth& depth) {
-    constexpr int kC = kCols<T>, kLine = 64 / int(sizeof(T));
-    const Blocking& b = task.blocking;
-    if (!b.fetch_weights || row_tile * kLine >= kC) return 0;
-    const bool last = (panel + 1) * kC >= task.cols;
-    const Index next = last ? depth.count - panel * b.depth : b.depth;
-    return next * kC + row_tile * kLine;
-}
-
 // A row tile times one column panel of the task, for one stretch of the reduction.
 template <class T>
 void multiply_tile(const Task<T>& task, const Scratch<T>& scratch, const RowPanel<T>& a,
@@ -323,8 +311,7 @@ void multiply_tile(const Task<T>& task, const Scratch<T>& scratch, const RowPane
     const Index vectors = ceil_div(cols, kL);
     const TileFunction<T> function = tiles.by_shape[vectors - 1][tile.rows - 1];
     const Operand<T> b{scratch.col_operand[panel],
-                       scratch.col_direct[panel] ? scratch.x_offset : kEvenSteps<T, kC>.offset,
-                       fetch_ahead(task, panel, tile.index, depth)};
+                       scratch.col_direct[panel] ? scratch.x_offset : kEvenSteps<T, kC>.offset, 0};
     const TileSpan span{tile.row, tile.rows, col, cols};
     if (depth.closes && task.out.turned) fetch_turned(task.out, span);
     if (task.out.direct && cols == vectors * kL) {

@@ -30,7 +30,6 @@ struct Blocking {
     bool direct_kernels;   // rows of weights are read in place
     bool sums_in_scratch;  // unfinished tiles wait in scratch and not in y
     bool bordered;         // pixels are read from a copy of a block of x with its border
-    bool fetch_weights;    // packed weights come from memory: the next panel is fetched early
     ImageBlock image;      // that copy
     Index rows, cols, depth;
     Index row_tile;      // rows of a register tile: evenly spread, 64 are 13+13+13+13+12
