@@ -1,6 +1,8 @@
 #include "conv/gemm_blocking.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 
 namespace fastconv {
 namespace {
@@ -22,9 +24,11 @@ constexpr double kTurnVector = 6.0;      // turning and storing one vector of a 
 constexpr double kStoreVector = 1.5;     // storing one
 constexpr double kFewRows = 4;           // a tile of fewer rows waits for its own sums
 constexpr double kMemoryBytes = 12.0;    // bytes a cycle of weights that no cache holds
+constexpr double kCopyVector = 8.0;      // one vector of an image copied with its border
+constexpr double kInPlaceStep = 2.5;     // a step of a tile that walks over planes or pixels of x
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
-constexpr double kWait = 0.05;
+constexpr double kWait = 0.08;
 // Output channels become vector lanes of a channels-last problem where they fill this part of a
 // tile; only then are the channels of a tap consecutive steps.
 constexpr Index kLeastLanes = 4;
@@ -32,6 +36,10 @@ constexpr Index kLeastLanes = 4;
 constexpr Index kDefaultWorkspace = Index(8) << 20;
 // Pixels are read in place as columns for at most this many rows: with more, packing pays.
 constexpr Index kDirectColumnRows = 32;
+
+constexpr Index kLineBytes = 64;
+// Rows whose pitch is this close to a multiple of 4 KiB fall into the same sets of the cache.
+constexpr Index kSetBytes = 4096, kSetMargin = 192;
 
 // Share of the tiles of `count` consecutive pixels that cannot be read in place: they touch the
 // border or two rows of y.
@@ -53,6 +61,45 @@ bool pointwise(const Problem& problem) {
            problem.q == problem.w;
 }
 
+// Rows of y whose pixels register tiles may share.
+Index rows_of_run(const Problem& problem, const GemmShape& shape) {
+    return problem.q == shape.half_rows && 2 * shape.half_rows == shape.tile.rows ? 2 : 1;
+}
+
+// Register tiles of `rows` rows of the product.
+double row_tiles(const Blocking& b, double rows) {
+    return b.bordered
+               ? std::ceil(rows / double(b.row_run)) * double(ceil_div(b.row_run, b.row_tile))
+               : std::max(1.0, rows / double(b.row_tile));
+}
+
+// The copy of what `rows` rows of y read.
+ImageBlock image_block(const Problem& problem, const GemmShape& shape, const Blocking& b,
+                       Index rows) {
+    const Index taps = problem.r * problem.s;
+    const Index height = (rows - 1) * problem.stride_h + (problem.r - 1) * problem.dilation_h + 1;
+    const Index item = shape.item_bytes, lanes = shape.lanes;
+    ImageBlock image{};
+    image.width = (problem.q - 1) * problem.stride_w + (problem.s - 1) * problem.dilation_w + 1;
+    if (b.taps_first) {
+        image.channels = problem.c / problem.groups;
+        image.channel = 1;
+        const bool crowded = crowds_cache_sets(problem.stride_w * image.channels * item);
+        image.pixel = image.channels + (crowded ? kLineBytes / item : 0);
+        image.row = image.width * image.pixel;
+        image.elements = height * image.row;
+    } else {
+        image.channels = std::min(problem.c / problem.groups, b.depth_block / taps);
+        image.pixel = 1;
+        image.row = image.width;
+        // an odd number of lines: planes begin in different sets of the cache
+        const Index line = kLineBytes / item;
+        image.channel = (ceil_div(height * image.row + lanes, line) | 1) * line;
+        image.elements = image.channels * image.channel;
+    }
+    return image;
+}
+
 struct Model {
     const Problem& problem;
     const GemmShape& shape;
@@ -61,20 +108,33 @@ struct Model {
     bool dense_weights;
     double packed_rows, packed_cols;  // shares of pixel tiles that are packed
     double weight_bytes;
+    double in_place_step;
 
     // Estimated time of the slowest thread when each image and group is cut into these blocks.
     double time(const Blocking& b, Index row_blocks, Index col_blocks) const {
-        const double rows = double(ceil_div(b.rows, row_blocks));
+        const Index unit = b.bordered ? b.row_run : 1;
+        const double rows =
+            std::min(double(b.rows), double(ceil_div(ceil_div(b.rows, unit), row_blocks) * unit));
         const double cols =
             double(ceil_div(ceil_div(b.cols, shape.tile.cols), col_blocks) * shape.tile.cols);
         const double real_cols =
             std::min(cols, double(ceil_div(b.cols, shape.lanes) * shape.lanes));
         const double vectors = real_cols / double(shape.lanes), depth = double(b.depth);
-        const double row_tiles = std::max(1.0, rows / double(b.row_tile));
+        const double row_tiles = fastconv::row_tiles(b, rows);
         double step = std::max(rows, row_tiles * kFewRows) * vectors;
+        double copied = 0;
+        if (b.bordered) {
+            const ImageBlock image = image_block(problem, shape, b, Index(rows) / problem.q);
+            const double blocks = b.taps_first ? 1 : double(b.depth_blocks);
+            const double runs = double(image.elements) / double(image.row);
+            copied = blocks * runs * double(ceil_div(image.row, shape.lanes)) * kCopyVector;
+        }
         if (b.channel_lanes) {
             const double row_vectors = double(shape.row_panel_lanes / shape.lanes);
-            step += packed_rows * row_tiles * row_vectors * kPackVector;
+            if (!b.bordered) {
+                step += packed_rows * row_tiles * row_vectors * kPackVector;
+                step += (1 - packed_rows) * row_tiles * in_place_step;
+            }
             if (!b.packed) step += real_cols * (dense_weights ? kPackKernelLane : kScatterLane);
         } else {
             step += packed_cols * vectors * kPackVector;
@@ -90,7 +150,8 @@ struct Model {
             turned ? row_tiles * double(shape.row_panel_lanes) * kTurnVector : rows * kStoreVector;
         const double passes = double(b.depth_blocks);
         const double pages = b.channel_lanes ? 0 : row_tiles * kRowPanel;
-        const double task = step * depth + passes * (tiles * kTile + pages) + stored * vectors;
+        const double task =
+            step * depth + passes * (tiles * kTile + pages) + stored * vectors + copied;
         const Index rounds = ceil_div(images * row_blocks * col_blocks, threads);
         return task * (double(rounds) + kWait);
     }
@@ -103,16 +164,18 @@ struct Start {
 };
 
 Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, bool packed,
-            bool channel_lanes) {
+            bool channel_lanes, bool bordered = false) {
     const Index pixels = problem.p * problem.q, outputs = problem.k / problem.groups;
     Blocking b{};
+    b.bordered = bordered;
     b.taps_first = problem.channels_last && outputs * kLeastLanes >= shape.tile.cols;
     b.channel_lanes = channel_lanes;
     b.packed = packed;
     b.rows = channel_lanes ? pixels : outputs;
     b.cols = channel_lanes ? outputs : pixels;
     b.depth = problem.c / problem.groups * problem.r * problem.s;
-    b.row_tile = ceil_div(b.rows, ceil_div(b.rows, shape.tile.rows));
+    b.row_run = bordered ? rows_of_run(problem, shape) * problem.q : b.rows;
+    b.row_tile = ceil_div(b.row_run, ceil_div(b.row_run, shape.tile.rows));
 
     // A block of columns stays in half of the second-level cache while all rows pass by.
     const Index item = shape.item_bytes, panel = shape.tile.cols;
@@ -123,8 +186,10 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     const Index deepest = std::max<Index>(shape.max_depth_block / 8,
                                           cache / (std::min<Index>(panels, 8) * panel * item));
     const Index block = std::min(shape.max_depth_block, deepest);
-    b.depth_blocks = ceil_div(b.depth, block);
-    b.depth_block = ceil_div(b.depth, b.depth_blocks);
+    // all taps of a channel, where a block of channels is copied
+    const Index together = bordered && !b.taps_first ? problem.r * problem.s : 1;
+    b.depth_blocks = ceil_div(b.depth, std::max<Index>(1, block / together) * together);
+    b.depth_block = ceil_div(b.depth / together, b.depth_blocks) * together;
     b.depth_blocks = ceil_div(b.depth, b.depth_block);
     b.sums_in_scratch = channel_lanes && !problem.channels_last && b.depth_blocks > 1;
     const Index most_panels = std::max<Index>(1, cache / (b.depth_block * panel * item));
@@ -135,7 +200,24 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
         const Index most_tiles = std::max<Index>(1, cache / 2 / tile_bytes);
         row_blocks = ceil_div(ceil_div(b.rows, b.row_tile), most_tiles);
     }
+    if (bordered) {
+        const Index runs = ceil_div(b.rows, b.row_run);
+        const auto fits = [&](Index blocks) {
+            const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);
+            return image_block(problem, shape, b, std::min(rows, problem.p)).elements * item <=
+                   cache / 2;
+        };
+        while (row_blocks < runs && !fits(row_blocks)) ++row_blocks;
+        b.bordered = fits(row_blocks);
+        row_blocks = ceil_div(runs, ceil_div(runs, row_blocks));
+    }
     return {b, row_blocks, col_blocks};
+}
+
+// Whether a copy with its border pays: every pixel is read more than once.
+bool may_be_bordered(const Problem& problem, const GemmShape& shape) {
+    const Index taps = problem.r * problem.s;
+    return taps > 1 && taps <= shape.max_depth_block / 4;
 }
 
 // Cuts rows and columns so that the slowest thread has least to do: few panels do not divide
@@ -143,8 +225,8 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
 Blocking best_cut(const Start& begin, const Model& model, double* time) {
     Blocking b = begin.blocking;
     const GemmShape& shape = model.shape;
-    const Index panels = ceil_div(b.cols, shape.tile.cols),
-                row_panels = ceil_div(b.rows, b.row_tile);
+    const Index unit = b.bordered ? b.row_run : b.row_tile;
+    const Index panels = ceil_div(b.cols, shape.tile.cols), row_panels = ceil_div(b.rows, unit);
     Index rows = begin.row_blocks, cols = begin.col_blocks;
     *time = model.time(b, rows, cols);
     if (model.threads > 1) {
@@ -163,20 +245,49 @@ Blocking best_cut(const Start& begin, const Model& model, double* time) {
     }
     b.col_block = ceil_div(panels, cols) * shape.tile.cols;
     b.col_blocks = ceil_div(b.cols, b.col_block);
-    b.row_block = ceil_div(row_panels, rows) * b.row_tile;
+    b.row_block = ceil_div(row_panels, rows) * unit;
     b.row_blocks = ceil_div(b.rows, b.row_block);
     b.tasks = model.images * b.row_blocks * b.col_blocks;
+    if (b.bordered) {
+        const Index height = std::min(b.row_block / model.problem.q, model.problem.p);
+        b.image = image_block(model.problem, shape, b, height);
+    }
     return b;
 }
 
+// The fastest way with output channels as lanes.
+Blocking best_lanes(const Problem& problem, const Model& model, Index thread_bytes, bool packed,
+                    double* time) {
+    const Blocking in_place =
+        best_cut(start(problem, model.shape, thread_bytes, packed, true), model, time);
+    if (!may_be_bordered(problem, model.shape)) return in_place;
+    const Start begin = start(problem, model.shape, thread_bytes, packed, true, true);
+    if (!begin.blocking.bordered) return in_place;
+    double bordered_time;
+    const Blocking bordered = best_cut(begin, model, &bordered_time);
+    if (bordered_time >= *time) return in_place;
+    *time = bordered_time;
+    return bordered;
+}
+
 }  // namespace
+
+bool crowds_cache_sets(Index pitch_bytes) {
+    const Index rest = std::abs(pitch_bytes) % kSetBytes;
+    return std::min(rest, kSetBytes - rest) < kSetMargin && pitch_bytes >= kSetBytes - kSetMargin;
+}
 
 template <class T>
 GemmShape gemm_shape() {
     const Kernels<T>& kernels = kernels_for<T>();
     static const Index cache = std::clamp<Index>(second_level_cache_bytes(), 256 << 10, 2 << 20);
-    return {kernels.tile,     kernels.lanes, kernels.max_depth_block, kernels.row_panel_lanes,
-            Index(sizeof(T)), cache};
+    return {kernels.tile,
+            kernels.lanes,
+            kernels.max_depth_block,
+            kernels.row_panel_lanes,
+            kernels.half_rows,
+            Index(sizeof(T)),
+            cache};
 }
 
 Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threads,
@@ -193,25 +304,32 @@ Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threa
                       !problem.channels_last || problem.r * problem.s == 1,
                       packed_share(problem, shape.tile.rows, flat),
                       few_rows ? packed_share(problem, shape.tile.cols, flat) : 1.0,
-                      weights};
-    const Start lanes = start(problem, shape, thread_bytes, packed, true);
-    const Start pixels = start(problem, shape, thread_bytes, packed, false);
+                      weights,
+                      problem.r * problem.s > 1 ? kInPlaceStep : 0};
+    const auto by_channel = [&](const Model& with, Index bytes, double* time) {
+        return best_lanes(problem, with, bytes, packed, time);
+    };
+    const auto by_pixel = [&](const Model& with, Index bytes, double* time) {
+        return best_cut(start(problem, shape, bytes, packed, false), with, time);
+    };
     double lanes_time = 0, pixels_time = 0;
     Blocking chosen;
     if (problem.channels_last) {
-        chosen = best_cut(lanes.blocking.taps_first ? lanes : pixels, model, &lanes_time);
+        const bool lanes = start(problem, shape, thread_bytes, packed, true).blocking.taps_first;
+        chosen = lanes ? by_channel(model, thread_bytes, &lanes_time)
+                       : by_pixel(model, thread_bytes, &pixels_time);
     } else if (packed) {
         // the form of packed weights must not depend on the batch, on threads or on workspace
         Model one = model;
         one.images = 1, one.threads = 1;
-        const Index bytes = kDefaultWorkspace;
-        best_cut(start(problem, shape, bytes, true, true), one, &lanes_time);
-        best_cut(start(problem, shape, bytes, true, false), one, &pixels_time);
-        chosen = best_cut(lanes_time < pixels_time ? lanes : pixels, model, &lanes_time);
+        by_channel(one, kDefaultWorkspace, &lanes_time);
+        by_pixel(one, kDefaultWorkspace, &pixels_time);
+        chosen = lanes_time < pixels_time ? by_channel(model, thread_bytes, &lanes_time)
+                                          : by_pixel(model, thread_bytes, &pixels_time);
     } else {
-        const Blocking by_channel = best_cut(lanes, model, &lanes_time);
-        const Blocking by_pixel = best_cut(pixels, model, &pixels_time);
-        chosen = lanes_time < pixels_time ? by_channel : by_pixel;
+        chosen = by_channel(model, thread_bytes, &lanes_time);
+        const Blocking pixels = by_pixel(model, thread_bytes, &pixels_time);
+        if (pixels_time <= lanes_time) chosen = pixels;
     }
     chosen.direct_pixels = chosen.channel_lanes || few_rows;
     return chosen;

@@ -8,12 +8,15 @@ namespace fastconv {
 // What the cost model knows of the machine and its kernels.
 struct GemmShape {
     TileShape tile;
-    Index lanes, max_depth_block, row_panel_lanes, item_bytes;
+    Index lanes, max_depth_block, row_panel_lanes, half_rows, item_bytes;
     Index second_level_cache;
 };
 
 template <class T>
 GemmShape gemm_shape();
+
+// Whether rows this far apart fall into the same sets of the first-level cache.
+bool crowds_cache_sets(Index pitch_bytes);
 
 // The order of the reduction is a function of the problem alone; everything else only changes the
 // way the same sums are computed.

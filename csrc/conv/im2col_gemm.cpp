@@ -1,7 +1,6 @@
 // im2col folded into the packing of a five-loop GEMM (Goto and van de Geijn, "Anatomy of
 // high-performance matrix multiplication", 2008): takes every legal problem.
 #include <algorithm>
-#include <cstdlib>
 
 #include "conv/algorithm.hpp"
 #include "conv/gemm_blocking.hpp"
@@ -13,13 +12,6 @@ namespace {
 
 // Below this many multiply-adds a thread costs more to wake than it computes.
 constexpr double kThreadMacs = 1 << 18;
-// Rows whose pitch is this close to a multiple of 4 KiB fall into the same sets of the cache.
-constexpr Index kSetBytes = 4096, kSetMargin = 192;
-
-bool crowds_cache_sets(Index pitch_bytes) {
-    const Index rest = std::abs(pitch_bytes) % kSetBytes;
-    return std::min(rest, kSetBytes - rest) < kSetMargin && pitch_bytes >= kSetBytes - kSetMargin;
-}
 
 // A 1x1 kernel that touches every pixel once sees an image as one long row.
 template <class T>

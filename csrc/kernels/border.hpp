@@ -44,6 +44,17 @@ inline Index source_index(Index i, Index size, PadMode mode) {
     return least(folded, 2 * (size - 1) - folded);
 }
 
+// Lanes [begin, end) of a run read inside the image; the others read the border.
+struct Inside {
+    Index begin, end;
+};
+
+inline Inside inside_lanes(Index first, Index step, Index length, Index size) {
+    const Index begin = first >= 0 ? 0 : least(length, ceil_div(-first, step));
+    const Index end = first >= size ? 0 : least(length, ceil_div(size - first, step));
+    return {begin, most(begin, end)};
+}
+
 }  // namespace
 }  // namespace FASTCONV_ISA
 }  // namespace fastconv

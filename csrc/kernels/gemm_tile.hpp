@@ -59,12 +59,18 @@ struct Operand {
     Index ahead;  // from a step to what is read after this tile: fetched while it is computed
 };
 
-// Row I of a tile is at base + I * pitch. Odd multiples are kept in registers and the hardware
-// scales by 2 and 4, so that no address is computed in the loop but the base of its second half.
+// Row I of a tile is at base + I * one; from row kHalfRows on, at base + half + (I - kHalfRows) *
+// one. Odd multiples are kept in registers and the hardware scales by 2 and 4, so that no address
+// is computed in the loop but the base of the second half.
+constexpr int kHalfRows = 7;
+struct RowPitch {
+    Index one, half;
+
+    static RowPitch even(Index one) { return {one, kHalfRows * one}; }
+};
 struct RowPitches {
     Index one, three, five;
 };
-constexpr int kHalfRows = 7;
 
 template <int I, class T>
 inline const T* row_address(const T* base, const T* second_half, const RowPitches& pitch) {
@@ -91,12 +97,11 @@ inline void rank_one_update(Vec<T> (&acc)[ROWS][VECTORS], const Vec<T> (&col)[VE
     }
 }
 
-// Adds A[ROWS, depth] * B[depth, VECTORS * lanes] to c (or overwrites it). Row i of A's step d is
-// at a.data[a.offset[d] + i * row_pitch]. Every element of the tile is one chain of multiply-adds
-// in the order of depth, whatever ROWS and VECTORS are and wherever the operands lie, which is what
-// makes results independent of where tiles begin.
+// Adds A[ROWS, depth] * B[depth, VECTORS * lanes] to c (or overwrites it). Every element of the
+// tile is one chain of multiply-adds in the order of depth, whatever ROWS and VECTORS are and
+// wherever the operands lie, which is what makes results independent of where tiles begin.
 template <class T, int ROWS, int VECTORS>
-void gemm_tile(Index depth, Operand<T> a, Index row_pitch, Operand<T> b, T* c, Index c_pitch,
+void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c, Index c_pitch,
                bool accumulate) {
     constexpr int kL = kLanes<T>;
     Vec<T> acc[ROWS][VECTORS];
@@ -115,8 +120,8 @@ void gemm_tile(Index depth, Operand<T> a, Index row_pitch, Operand<T> b, T* c, I
                 acc[i][j] = Vec<T>{};
             }
     }
-    RowPitches pitch{row_pitch, 3 * row_pitch, 5 * row_pitch};
-    Index half = kHalfRows * row_pitch;
+    RowPitches pitch{row_pitch.one, 3 * row_pitch.one, 5 * row_pitch.one};
+    Index half = row_pitch.half;
     // values whose origin the compiler forgets: it would compute them anew in the loop
     asm("" : "+r"(pitch.three), "+r"(pitch.five), "+r"(half));
     for (Index d = 0; d < depth; ++d) {
@@ -135,7 +140,7 @@ void gemm_tile(Index depth, Operand<T> a, Index row_pitch, Operand<T> b, T* c, I
 }
 
 template <class T>
-using TileFunction = void (*)(Index, Operand<T>, Index, Operand<T>, T*, Index, bool);
+using TileFunction = void (*)(Index, Operand<T>, RowPitch, Operand<T>, T*, Index, bool);
 
 // The tile functions, by number of vectors and rows (both counted from one).
 template <class T>

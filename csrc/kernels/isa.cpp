@@ -24,6 +24,7 @@ constexpr Kernels<T> kernels() {
     table.lanes = kLanes<T>;
     table.max_depth_block = kMaxDepthBlock<T>;
     table.row_panel_lanes = kStepPitch<T>;
+    table.half_rows = kHalfRows;
     table.im2col_gemm_scratch = im2col_gemm_scratch<T>;
     table.im2col_gemm_task = im2col_gemm_task<T>;
     table.im2col_gemm_packed = packed_group_elements<T>;

@@ -15,6 +15,13 @@ struct TileShape {
 //
 // The matrix product is Y[rows, cols] = A[rows, depth] * B[depth, cols] for every image and group.
 // Columns are the vector lanes: output channels or pixels.
+// A block of x copied with its border; see kernels/bordered_image.hpp. Distances are in elements.
+struct ImageBlock {
+    Index width, channels;      // of the copy
+    Index channel, row, pixel;  // from one to the next
+    Index elements;
+};
+
 struct Blocking {
     bool taps_first;       // order of the reduction: (r, s, c), otherwise (c, r, s)
     bool channel_lanes;    // columns are output channels and rows pixels, or the other way round
@@ -22,13 +29,16 @@ struct Blocking {
     bool direct_pixels;    // pixels are read in place where all their taps lie inside of the image
     bool direct_kernels;   // rows of weights are read in place
     bool sums_in_scratch;  // unfinished tiles wait in scratch and not in y
+    bool bordered;         // pixels are read from a copy of a block of x with its border
+    ImageBlock image;      // that copy
     Index rows, cols, depth;
     Index row_tile;      // rows of a register tile: evenly spread, 64 are 13+13+13+13+12
+    Index row_run;       // rows that tiles do not cross: where x is bordered, one or two rows of y
     Index depth_block;   // KC: products accumulated in registers before the tile is stored
     Index depth_blocks;  // ceil(depth / depth_block)
     Index col_block;     // NC, a multiple of the tile's columns
     Index col_blocks;
-    Index row_block;  // a multiple of row_tile
+    Index row_block;  // a multiple of row_tile, or of row_run
     Index row_blocks;
     Index tasks;  // images * groups * row_blocks * col_blocks
 };
@@ -143,6 +153,7 @@ struct Kernels {
     Index lanes;  // of one vector
     Index max_depth_block;
     Index row_panel_lanes;  // of one step of packed rows
+    Index half_rows;        // of a register tile: its halves may lie anywhere
     // Bytes of scratch, 64-byte aligned, that one task of the job needs.
     Index (*im2col_gemm_scratch)(const Blocking& blocking);
     void (*im2col_gemm_task)(const GemmJob<T>& job, Index task, void* scratch);

@@ -43,17 +43,6 @@ inline int split_runs(Index first, Index count, Index width, Run* runs) {
     return n;
 }
 
-// Lanes [begin, end) of a run read inside the image; the others read the border.
-struct Inside {
-    Index begin, end;
-};
-
-inline Inside inside_lanes(Index first, Index step, Index length, Index size) {
-    const Index begin = first >= 0 ? 0 : least(length, ceil_div(-first, step));
-    const Index end = first >= size ? 0 : least(length, ceil_div(size - first, step));
-    return {begin, most(begin, end)};
-}
-
 // One run seen through one kernel tap: the same geometry for every channel.
 template <class T>
 struct TapRun {
