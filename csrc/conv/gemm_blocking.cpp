@@ -24,7 +24,7 @@ constexpr double kTurnVector = 6.0;      // turning and storing one vector of a 
 constexpr double kStoreVector = 1.5;     // storing one
 constexpr double kFewRows = 4;           // a tile of fewer rows waits for its own sums
 constexpr double kMemoryBytes = 12.0;    // bytes a cycle of weights that no cache holds
-constexpr double kCopyVector = 8.0;      // one vector of an image copied with its border
+constexpr double kCopyVector = 12.0;     // one vector of an image copied with its border
 constexpr double kInPlaceStep = 2.5;     // a step of a tile that walks over planes or pixels of x
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
