@@ -1,4 +1,5 @@
-"""The native algorithms that read taps straight from rows: direct_filter and direct_channels."""
+"""The native algorithms that read every tap in place: direct_filter, direct_channels, and the
+implicit GEMM where it copies blocks of x with their border."""
 
 from __future__ import annotations
 
@@ -64,7 +65,22 @@ CHANNELS = [
     Case((2, 34, 5, 6), (4, 17, 3, 3), groups=2, pad=1),
 ]
 
+# Rows of 7 pixels share tiles in pairs, the last of an odd number alone; longer rows are cut evenly;
+# several blocks of channels, and taps or channels first.
+GEMM = [
+    Case((2, 24, 7, 7), (40, 24, 3, 3), pad=1, bias=True),
+    Case((1, 20, 6, 14), (97, 20, 3, 3), pad=((1, 0), (1, 1)), stride=(1, 2), activation="relu"),
+    Case((1, 72, 9, 28), (128, 72, 3, 3), pad=1, stride=2),
+    Case((1, 18, 14, 28), (64, 18, 3, 3), dilation=2, pad=2),
+    Case((1, 16, 5, 530), (64, 16, 3, 3), pad=1, bias=True),
+    Case((1, 128, 8, 13), (128, 64, 5, 1), groups=2, pad=(2, 0)),
+    Case((1, 70, 12, 17), (96, 70, 1, 7), pad=(0, 3)),
+    Case((1, 130, 10, 9), (48, 130, 3, 2)),
+    Case((1, 17, 4, 3), (32, 17, 3, 3), pad=((5, 1), (0, 4)), activation="tanh"),
+]
+
 ALGORITHM = dict.fromkeys(FILTERS, "direct_filter") | dict.fromkeys(CHANNELS, "direct_channels")
+ALGORITHM |= dict.fromkeys(GEMM, "im2col_gemm")
 ALL = [case for case in ALGORITHM for case in (case, case.channels_last())]
 
 
@@ -87,14 +103,16 @@ def test_accuracy(case: Case) -> None:
 
 
 @pytest.mark.parametrize("pad_mode", PAD_MODES)
-@pytest.mark.parametrize("case", [FILTERS[4], FILTERS[9], CHANNELS[0], CHANNELS[7]], ids=str)
+@pytest.mark.parametrize(
+    "case", [FILTERS[4], FILTERS[9], CHANNELS[0], CHANNELS[7], GEMM[0], GEMM[8]], ids=str
+)
 def test_borders(case: Case, pad_mode: str) -> None:
     present("native")
     judge(on("native"), case.with_(pad_mode=pad_mode), "integers")
     judge(on("native"), case.channels_last().with_(pad_mode=pad_mode), "integers")
 
 
-@pytest.mark.parametrize("case", [*FILTERS[:5], *FILTERS[8:13], *CHANNELS[:8]], ids=str)
+@pytest.mark.parametrize("case", [*FILTERS[:5], *FILTERS[8:13], *CHANNELS[:8], *GEMM], ids=str)
 def test_special_values(case: Case) -> None:
     present("native")
     case = case.with_(activation=None)
@@ -105,7 +123,9 @@ def test_special_values(case: Case) -> None:
             judge_special_values(on("native"), case, arrays)
 
 
-@pytest.mark.parametrize("case", [FILTERS[4], FILTERS[9], *FILTERS[11:15], *CHANNELS[:8]], ids=str)
+@pytest.mark.parametrize(
+    "case", [FILTERS[4], FILTERS[9], *FILTERS[11:15], *CHANNELS[:8], *GEMM], ids=str
+)
 def test_bits_depend_on_no_threads_batch_or_alignment(case: Case) -> None:
     present("native")
     judge_determinism(on("native"), case, draw(case, "spread"))
@@ -142,7 +162,7 @@ def test_a_plan_has_the_call_s_bits(case: Case) -> None:
         assert (room[..., 1::2] == 7).all()
 
 
-@pytest.mark.parametrize("case", [*FILTERS[:8], *CHANNELS], ids=str)
+@pytest.mark.parametrize("case", [*FILTERS[:8], *CHANNELS, *GEMM], ids=str)
 def test_views_in_every_direction(case: Case) -> None:
     present("native")
     x, w, bias = draw(case, "spread")
@@ -156,7 +176,7 @@ def test_views_in_every_direction(case: Case) -> None:
 GUARDED = """
 import sys
 sys.path[:0] = sys.argv[1].split(":")
-from test_direct_algorithms import walk_guarded
+from test_native_algorithms import walk_guarded
 walk_guarded()
 print("sound")
 """
@@ -164,7 +184,7 @@ print("sound")
 
 def walk_guarded() -> None:
     """Every case with its arrays flush against forbidden pages, at either end."""
-    fences = [Fence(64) for _ in range(4)]
+    fences = [Fence(256) for _ in range(4)]
     for case, side in itertools.product(ALL, ("before", "after")):
         arrays = draw(case, "integers")
         want = fastconv.conv2d(
@@ -195,7 +215,7 @@ def test_nothing_outside_of_the_arrays_is_read_or_written() -> None:
 EVERY = """
 import sys
 sys.path[:0] = sys.argv[1].split(":")
-from test_direct_algorithms import ALL, judge, on
+from test_native_algorithms import ALL, judge, on
 for case in ALL:
     for dtype in ("float32", "float64"):
         judge(on("native"), case.with_(dtype=dtype), "integers")
