@@ -87,7 +87,8 @@ ImageBlock image_block(const Problem& problem, const GemmShape& shape, const Blo
         const bool crowded = crowds_cache_sets(problem.stride_w * image.channels * item);
         image.pixel = image.channels + (crowded ? kLineBytes / item : 0);
         image.row = image.width * image.pixel;
-        image.elements = height * image.row;
+        // vectors that are copied may end beyond the last row
+        image.elements = height * image.row + lanes;
     } else {
         image.channels = std::min(problem.c / problem.groups, b.depth_block / taps);
         image.pixel = 1;
