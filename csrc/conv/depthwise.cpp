@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "conv/algorithm.hpp"
+#include "conv/sizes.hpp"
 #include "conv/tasks.hpp"
 #include "cpu.hpp"
 
@@ -25,10 +26,6 @@ constexpr double kTasksPerThread = 8;
 constexpr double kVectorBytesWork = 3;
 // x and y together are fetched ahead where they are larger than so many second-level caches.
 constexpr double kCachedShare = 4;
-
-Index ceil_div(Index a, Index b) {
-    return (a + b - 1) / b;
-}
 
 template <class T>
 bool lanes_are_channels(const Operands<T>& arrays) {

@@ -5,6 +5,7 @@
 
 #include "conv/algorithm.hpp"
 #include "conv/phases.hpp"
+#include "conv/sizes.hpp"
 #include "conv/tasks.hpp"
 #include "cpu.hpp"
 
@@ -26,10 +27,6 @@ constexpr Index kLeastBytes = 1 << 16;  // of scratch, which every thread is gra
 // they have very few inputs.
 constexpr Index kMostInputs = 32, kMostOutputs = 64, kMostImageInputs = 4;
 constexpr Index kDepthwiseKernel = 9, kImageChannels = 4;
-
-Index ceil_div(Index a, Index b) {
-    return (a + b - 1) / b;
-}
 
 template <class T>
 bool takes(const Problem& problem, bool) {

@@ -6,6 +6,7 @@
 
 #include "conv/algorithm.hpp"
 #include "conv/phases.hpp"
+#include "conv/sizes.hpp"
 #include "conv/tasks.hpp"
 #include "cpu.hpp"
 
@@ -25,10 +26,6 @@ constexpr Index kRunBytes = 24 << 10;
 constexpr Index kMostInputs = 4, kMostOutputs = 3;
 // Kernels up to this size on one channel of many belong to depthwise layers.
 constexpr Index kDepthwiseKernel = 9, kImageChannels = 4;
-
-Index ceil_div(Index a, Index b) {
-    return (a + b - 1) / b;
-}
 
 // Elements of a copied row under `cols` pixels of y.
 Index row_elements(const Problem& problem, Index cols) {

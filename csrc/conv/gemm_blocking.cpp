@@ -4,12 +4,10 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "conv/sizes.hpp"
+
 namespace fastconv {
 namespace {
-
-Index ceil_div(Index a, Index b) {
-    return (a + b - 1) / b;
-}
 
 // Costs in cycles of one multiply-add on a vector, calibrated by forcing each way on the layers of
 // `python -m benchmarks.peers --network vgg16,resnet50`; they only have to rank the ways of

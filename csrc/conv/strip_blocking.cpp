@@ -2,12 +2,11 @@
 
 #include <algorithm>
 
+#include "conv/sizes.hpp"
+
 namespace fastconv {
 namespace {
 
-Index ceil_div(Index a, Index b) {
-    return (a + b - 1) / b;
-}
 Index whole_lines(Index bytes) {
     return ceil_div(bytes, 64) * 64;
 }

@@ -5,24 +5,13 @@
 #include <algorithm>
 
 #include "conv/algorithm.hpp"
+#include "conv/sizes.hpp"
 #include "conv/tasks.hpp"
 #include "cpu.hpp"
 #include "workspace.hpp"
 
 namespace fastconv {
 namespace {
-
-Index ceil_div(Index a, Index b) {
-    return (a + b - 1) / b;
-}
-
-struct Group {
-    Index channels, outputs;
-};
-
-Group group_of(const Problem& problem) {
-    return {problem.c / problem.groups, problem.k / problem.groups};
-}
 
 // Below this many multiply-adds of the direct sum a thread costs more to wake than it computes.
 constexpr double kThreadMacs = 1 << 19;

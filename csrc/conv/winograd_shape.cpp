@@ -2,30 +2,20 @@
 #include <algorithm>
 
 #include "conv/algorithm.hpp"
+#include "conv/sizes.hpp"
 #include "kernels/kernels.hpp"
 
 namespace fastconv {
 namespace {
 
-Index ceil_div(Index a, Index b) {
-    return (a + b - 1) / b;
-}
-
-struct Group {
-    Index channels, outputs;
-};
-
-Group group_of(const Problem& problem) {
-    return {problem.c / problem.groups, problem.k / problem.groups};
-}
-
 // Channels up to which errors were measured to stay well within their bounds, by shape: sums of one
 // sign limit F(2, 3), the relative L2 error the larger tiles.
 constexpr Index kMostChannels[kWinogradShapes] = {512, 2048, 1024, 1024, 512, 512};
 
-// Cost of one image on two cores with vectors of 16 lanes, in vector multiply-adds, from
-// measurements; it only has to rank the tiles and the direct algorithm. It must be a function of
-// the problem alone, and so it knows neither the machine nor the batch.
+// Cost of one image on two cores with vectors of 16 lanes, in vector multiply-adds, calibrated on
+// the columns strict and fast of `python -m benchmarks.peers --network resnet50,vgg16,alexnet`; it
+// only has to rank the tiles and the direct algorithm. It must be a function of the problem alone,
+// and so it knows neither the machine nor the batch.
 constexpr Index kModelLanes = 16;
 // Transforms of one tile of one vector of channels, with the gathers and stores around them.
 struct TileCost {
