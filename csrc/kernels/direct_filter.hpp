@@ -288,7 +288,9 @@ void filter_band(const Filter<T>& filter, Index index) {
         const bool in_place = is_in_place(filter, run.q0, run.vectors);
         while (filter.one_pass && run.end < run.tiles) {
             const Index more = vectors_before(run.end + 1) - begin;
-            if (in_place ? !is_in_place(filter, run.q0, more) : more > blocking.run_vectors) break;
+            // rows outside of the image are read from a row of zeros as long as the longest copy
+            if (more > blocking.run_vectors) break;
+            if (in_place && !is_in_place(filter, run.q0, more)) break;
             ++run.end;
             run.vectors = more;
         }
