@@ -57,7 +57,7 @@ CHANNELS = [
     Case((1, 64, 9, 8), (80, 32, 2, 3), groups=2, pad=(2, 1), activation="tanh", bias=True),
     Case((1, 4, 6, 40), (8, 2, 3, 1), groups=2, stride=2, pad=1),
     Case((1, 3, 21, 70), (9, 3, 7, 7), stride=2, pad=3),
-    Case((1, 3, 23, 21), (17, 3, 5, 4), stride=(4, 3), dilation=(1, 2), pad=4, bias=True),
+    Case((1, 3, 23, 21), (17, 3, 5, 4), stride=(4, 2), dilation=(1, 2), pad=4, bias=True),
     Case((1, 1, 19, 35), (12, 1, 9, 9), pad=4),
     Case((1, 2, 3, 300), (5, 2, 3, 2), pad="same"),
     Case((1, 4, 2, 2), (4, 4, 2, 2), pad=((3, 0), (0, 5)), dilation=2),
@@ -76,6 +76,7 @@ GEMM = [
     Case((1, 128, 8, 13), (128, 64, 5, 1), groups=2, pad=(2, 0)),
     Case((1, 70, 12, 17), (96, 70, 1, 7), pad=(0, 3)),
     Case((1, 130, 10, 9), (48, 130, 3, 2)),
+    Case((1, 3, 31, 29), (64, 3, 5, 4), stride=(4, 3), dilation=(1, 2), pad=4, bias=True),
     Case((1, 17, 4, 3), (32, 17, 3, 3), pad=((5, 1), (0, 4)), activation="tanh"),
 ]
 

@@ -27,6 +27,8 @@ constexpr Index kLeastBytes = 1 << 16;  // of scratch, which every thread is gra
 // they have very few inputs.
 constexpr Index kMostInputs = 32, kMostOutputs = 64, kMostImageInputs = 4;
 constexpr Index kDepthwiseKernel = 9, kImageChannels = 4;
+// Products of an output from which on the matrix product turns its tiles of y for little.
+constexpr Index kLongSum = 200;
 
 template <class T>
 bool takes(const Problem& problem, bool) {
@@ -45,6 +47,11 @@ bool takes(const Problem& problem, bool) {
     // where the outputs of a pixel are consecutive and fill a vector, the matrix product has them
     // as lanes, and this algorithm would scatter them
     if (problem.channels_last && outputs >= kernels.lanes) return false;
+    // so it is with long sums, and with strides whose phases are too many to copy apart
+    if (problem.groups == 1 && outputs >= kernels.lanes &&
+        (inputs * taps >= kLongSum || problem.stride_w > 2)) {
+        return false;
+    }
     const Index least = kernels.channels_scratch(problem, 1, kernels.lanes, 1);
     return least * Index(sizeof(T)) + kLine <= kLeastBytes;
 }

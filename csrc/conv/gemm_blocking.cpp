@@ -13,6 +13,7 @@ namespace {
 // `python -m benchmarks.peers --network vgg16,resnet50`; they only have to rank the ways of
 // cutting.
 constexpr double kPackVector = 6.5;      // gathering one vector of pixels
+constexpr double kGatherVector = 30.0;   // the same, of pixels more than two apart
 constexpr double kPackKernelLane = 0.5;  // one weight into a panel of columns, from dense rows
 constexpr double kScatterLane = 1.6;     // the same from strided weights
 constexpr double kCopyKernel = 0.15;     // one weight into a row panel
@@ -108,6 +109,7 @@ struct Model {
     double packed_rows, packed_cols;  // shares of pixel tiles that are packed
     double weight_bytes;
     double in_place_step;
+    double pack_vector;
 
     // Estimated time of the slowest thread when each image and group is cut into these blocks.
     double time(const Blocking& b, Index row_blocks, Index col_blocks) const {
@@ -131,12 +133,12 @@ struct Model {
         if (b.channel_lanes) {
             const double row_vectors = double(shape.row_panel_lanes / shape.lanes);
             if (!b.bordered) {
-                step += packed_rows * row_tiles * row_vectors * kPackVector;
+                step += packed_rows * row_tiles * row_vectors * pack_vector;
                 step += (1 - packed_rows) * row_tiles * in_place_step;
             }
             if (!b.packed) step += real_cols * (dense_weights ? kPackKernelLane : kScatterLane);
         } else {
-            step += packed_cols * vectors * kPackVector;
+            step += packed_cols * vectors * pack_vector;
             if (!b.packed) step += rows * kCopyKernel;
         }
         if (weight_bytes > double(shape.second_level_cache)) {
@@ -304,7 +306,8 @@ Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threa
                       packed_share(problem, shape.tile.rows, flat),
                       few_rows ? packed_share(problem, shape.tile.cols, flat) : 1.0,
                       weights,
-                      problem.r * problem.s > 1 ? kInPlaceStep : 0};
+                      problem.r * problem.s > 1 ? kInPlaceStep : 0,
+                      problem.stride_w <= 2 ? kPackVector : kGatherVector};
     const auto by_channel = [&](const Model& with, Index bytes, double* time) {
         return best_lanes(problem, with, bytes, packed, time);
     };
