@@ -65,8 +65,8 @@ CHANNELS = [
     Case((2, 34, 5, 6), (4, 17, 3, 3), groups=2, pad=1),
 ]
 
-# Rows of 7 pixels share tiles in pairs, the last of an odd number alone; longer rows are cut evenly;
-# several blocks of channels, and taps or channels first.
+# Rows of 7 pixels share tiles in pairs, the last of an odd number alone; longer rows are cut
+# evenly; several blocks of channels, and taps or channels first.
 GEMM = [
     Case((2, 24, 7, 7), (40, 24, 3, 3), pad=1, bias=True),
     Case((1, 20, 6, 14), (97, 20, 3, 3), pad=((1, 0), (1, 1)), stride=(1, 2), activation="relu"),
@@ -80,8 +80,16 @@ GEMM = [
     Case((1, 17, 4, 3), (32, 17, 3, 3), pad=((5, 1), (0, 4)), activation="tanh"),
 ]
 
+# Images that shrink to one pixel: whole vectors and parts, few outputs left over, odd batches.
+DOTS = [
+    Case((1, 64, 1, 1), (48, 64, 1, 1), bias=True),
+    Case((3, 45, 1, 1), (21, 45, 1, 1), bias=True, activation="relu"),
+    Case((2, 12, 5, 6), (19, 12, 5, 6)),
+    Case((5, 24, 7, 5), (40, 12, 3, 2), groups=2, dilation=3, stride=2, activation="sigmoid"),
+]
+
 ALGORITHM = dict.fromkeys(FILTERS, "direct_filter") | dict.fromkeys(CHANNELS, "direct_channels")
-ALGORITHM |= dict.fromkeys(GEMM, "im2col_gemm")
+ALGORITHM |= dict.fromkeys(GEMM, "im2col_gemm") | dict.fromkeys(DOTS, "dot_product")
 ALL = [case for case in ALGORITHM for case in (case, case.channels_last())]
 
 
@@ -113,7 +121,9 @@ def test_borders(case: Case, pad_mode: str) -> None:
     judge(on("native"), case.channels_last().with_(pad_mode=pad_mode), "integers")
 
 
-@pytest.mark.parametrize("case", [*FILTERS[:5], *FILTERS[8:13], *CHANNELS[:8], *GEMM], ids=str)
+@pytest.mark.parametrize(
+    "case", [*FILTERS[:5], *FILTERS[8:13], *CHANNELS[:8], *GEMM, *DOTS], ids=str
+)
 def test_special_values(case: Case) -> None:
     present("native")
     case = case.with_(activation=None)
@@ -125,7 +135,7 @@ def test_special_values(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [FILTERS[4], FILTERS[9], *FILTERS[11:15], *CHANNELS[:8], *GEMM], ids=str
+    "case", [FILTERS[4], FILTERS[9], *FILTERS[11:15], *CHANNELS[:8], *GEMM, *DOTS], ids=str
 )
 def test_bits_depend_on_no_threads_batch_or_alignment(case: Case) -> None:
     present("native")
@@ -163,7 +173,7 @@ def test_a_plan_has_the_call_s_bits(case: Case) -> None:
         assert (room[..., 1::2] == 7).all()
 
 
-@pytest.mark.parametrize("case", [*FILTERS[:8], *CHANNELS, *GEMM], ids=str)
+@pytest.mark.parametrize("case", [*FILTERS[:8], *CHANNELS, *GEMM, *DOTS], ids=str)
 def test_views_in_every_direction(case: Case) -> None:
     present("native")
     x, w, bias = draw(case, "spread")

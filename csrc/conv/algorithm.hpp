@@ -36,6 +36,8 @@ struct Algorithm {
 
 // One algorithm a file, instantiated there for the types it computes.
 template <class T>
+const Algorithm<T>& dot_product();
+template <class T>
 const Algorithm<T>& direct_filter();
 template <class T>
 const Algorithm<T>& direct_channels();

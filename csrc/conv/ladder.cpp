@@ -10,9 +10,7 @@ const Algorithm<T>& choose(const Problem& problem, bool fast) {
         if (shape >= 0) return winograd<T>(shape);
     }
     static const Algorithm<T>* const ladder[] = {
-        &depthwise<T>(),
-        &direct_filter<T>(),
-        &direct_channels<T>(),
+        &dot_product<T>(), &depthwise<T>(), &direct_filter<T>(), &direct_channels<T>(),
         &im2col_gemm<T>(),  // takes every problem
     };
     for (const Algorithm<T>* algorithm : ladder) {

@@ -5,6 +5,7 @@
 #include "kernels/depthwise.hpp"
 #include "kernels/direct_channels.hpp"
 #include "kernels/direct_filter.hpp"
+#include "kernels/dot_product.hpp"
 #include "kernels/im2col_gemm.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/peak.hpp"
@@ -33,6 +34,9 @@ constexpr Kernels<T> kernels() {
     table.depthwise_scratch = depthwise_scratch<T>;
     table.depthwise_task = depthwise_task<T>;
     table.depthwise_pack = depthwise_pack<T>;
+    table.dot_images = kDotImages;
+    table.dot_scratch = dot_scratch<T>;
+    table.dot_task = dot_task<T>;
     table.filter_tile = {kFilterRows, kFilterVectors};
     table.filter_pack = filter_pack<T>;
     table.filter_task = filter_task<T>;

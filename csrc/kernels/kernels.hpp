@@ -147,6 +147,15 @@ struct WinogradJob {
     Index panel_begin, panel_end;
 };
 
+// Images that shrink to one pixel; see conv/dot_product.cpp. A task computes `block` outputs.
+template <class T>
+struct DotJob {
+    Problem problem;
+    Operands<T> arrays;
+    Index block, blocks;  // of a group
+    Index tasks;
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
@@ -167,6 +176,9 @@ struct Kernels {
     void (*depthwise_task)(const DepthwiseJob<T>& job, Index task, T* scratch);
     // Packs channels [first, first + count) of w for lanes that are channels, or pixels.
     void (*depthwise_pack)(const Problem& problem, const View<const T>& w, T* packed);
+    Index dot_images;                              // that a task computes together
+    Index (*dot_scratch)(const Problem& problem);  // elements
+    void (*dot_task)(const DotJob<T>& job, Index task, T* scratch);
     TileShape filter_tile;  // rows and vectors of y
     void (*filter_pack)(const Problem& problem, const View<const T>& w, T* packed);
     void (*filter_task)(const FilterJob<T>& job, Index task, T* scratch);
