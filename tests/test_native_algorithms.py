@@ -82,10 +82,10 @@ GEMM = [
 
 # Images that shrink to one pixel: whole vectors and parts, few outputs left over, odd batches.
 DOTS = [
-    Case((1, 64, 1, 1), (48, 64, 1, 1), bias=True),
-    Case((3, 45, 1, 1), (21, 45, 1, 1), bias=True, activation="relu"),
+    Case((1, 320, 1, 1), (48, 320, 1, 1), bias=True),
+    Case((3, 261, 1, 1), (21, 261, 1, 1), bias=True, activation="relu"),
     Case((2, 12, 5, 6), (19, 12, 5, 6)),
-    Case((5, 24, 7, 5), (40, 12, 3, 2), groups=2, dilation=3, stride=2, activation="sigmoid"),
+    Case((5, 100, 7, 5), (40, 50, 3, 2), groups=2, dilation=3, stride=2, activation="sigmoid"),
 ]
 
 ALGORITHM = dict.fromkeys(FILTERS, "direct_filter") | dict.fromkeys(CHANNELS, "direct_channels")

@@ -15,6 +15,9 @@ constexpr double kThreadMacs = 1 << 16;
 constexpr Index kTasksPerThread = 4, kLeastOutputs = 16;
 // Groups of fewer outputs read their image for too little.
 constexpr Index kFewOutputs = 8;
+// Adding up the lanes of an output costs as much as so many vectors; a plan's packed weights need
+// no such sum.
+constexpr Index kLeastVectors = 16;
 // Of scratch, which every thread is granted.
 constexpr Index kLeastBytes = 1 << 16;
 
@@ -30,7 +33,7 @@ bool takes(const Problem& problem, bool) {
                        problem.pad_left == 0 && (problem.r - 1) * problem.dilation_h < problem.h &&
                        (problem.s - 1) * problem.dilation_w < problem.w;
     const Index depth = problem.c / problem.groups * problem.r * problem.s;
-    return pixel && depth >= 2 * kernels_for<T>().lanes &&
+    return pixel && depth >= kLeastVectors * kernels_for<T>().lanes &&
            problem.k / problem.groups >= kFewOutputs &&
            thread_elements<T>(problem) * Index(sizeof(T)) <= kLeastBytes;
 }

@@ -19,6 +19,10 @@ constexpr int kDotImages = 2;  // of 32 registers
 constexpr int kDotImages = 1;
 #endif
 
+// Vectors from which rows of weights are fetched ahead: many short streams, which the hardware does
+// not follow.
+constexpr int kDotAhead = 8;
+
 // Elements of one image or one output's weights in scratch, whole vectors.
 template <class T>
 Index dot_row(const Problem& problem) {
@@ -49,6 +53,11 @@ struct DotStrides {
 template <class T>
 void gather_dot(T* to, const T* from, const DotStrides& stride, const Problem& problem,
                 Index channels) {
+    const Index depth = channels * problem.r * problem.s;
+    if (stride.dense(problem, channels)) {
+        copy_run(to, from, depth);
+        return fill_zero(to + depth, dot_row<T>(problem) - depth);
+    }
     const Index outer = problem.channels_last ? 1 : channels;
     const Index inner = problem.channels_last ? channels : 1;
     Index d = 0;
@@ -91,7 +100,9 @@ void dot_tile(T* sums, const T* w, Index w_pitch, const T* x, Index x_pitch, Ind
         for (int n = 0; n < IMAGES; ++n) pixel[n] = load(x + n * x_pitch + d);
 #pragma GCC unroll 8
         for (int k = 0; k < OUTPUTS; ++k) {
-            const Vec<T> weight = load(w + k * w_pitch + d);
+            const T* weights = w + k * w_pitch + d;
+            __builtin_prefetch(weights + kDotAhead * kL);
+            const Vec<T> weight = load(weights);
 #pragma GCC unroll 2
             for (int n = 0; n < IMAGES; ++n) acc[k][n] += weight * pixel[n];
         }
