@@ -124,4 +124,4 @@ def _roofline(axes: Any, run: Run, records: list[LayerRecord]) -> None:
     axes.set_xlabel("operations of the direct sum per byte of x, w and y")
     axes.set_ylabel("GFLOP/s")
     axes.grid(which="both", linewidth=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
