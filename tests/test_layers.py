@@ -18,14 +18,16 @@ SOURCE = ROOT / "src" / "fastconv"
 LAYERS = [
     {"errors", "_native"},
     {"activations", "borders", "dtypes", "geometry"},
+    {"checks"},
+    {"sizes"},
     {"options", "problem"},
     {"arguments"},
     {"backends"},
-    {"backends.reference", "backends.numba", "backends.native", "backends.cuda"},
+    {"backends.reference", "backends.numba", "backends.native", "backends.cuda", "lowering"},
     {"accuracy", "dispatch"},
     {"explanation", "_config", "peak"},
     {"calls"},
-    {"api", "plan"},
+    {"api", "operators", "plan"},
     {""},
 ]
 APPLICATION = len(LAYERS)
@@ -56,8 +58,11 @@ MODULES = modules()
 
 
 def unit(name: str) -> str:
-    """Name what the layers speak of: a module, or a whole backend package."""
-    return ".".join(name.split(".")[:2]) if name.startswith("backends.") else name
+    """Name what the layers speak of: a module, or a whole package of them."""
+    package = name.partition(".")[0]
+    if package in ("lowering", "operators"):
+        return package
+    return ".".join(name.split(".")[:2]) if package == "backends" else name
 
 
 def layer(name: str) -> int:

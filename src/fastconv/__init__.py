@@ -19,6 +19,19 @@ from .errors import (
     SizeError,
 )
 from .explanation import Explanation
+from .operators.forward import conv1d, conv3d
+from .operators.gradients import (
+    conv1d_bias_grad,
+    conv1d_input_grad,
+    conv1d_weight_grad,
+    conv2d_bias_grad,
+    conv2d_input_grad,
+    conv2d_weight_grad,
+    conv3d_bias_grad,
+    conv3d_input_grad,
+    conv3d_weight_grad,
+)
+from .operators.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .options import options
 from .plan import Conv2dPlan, plan_conv2d
 from .problem import ConvProblem, Cost
@@ -37,8 +50,22 @@ __all__ = [
     "SizeError",
     "__version__",
     "available_backends",
+    "conv1d",
+    "conv1d_bias_grad",
+    "conv1d_input_grad",
+    "conv1d_weight_grad",
     "conv2d",
+    "conv2d_bias_grad",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "conv3d",
+    "conv3d_bias_grad",
+    "conv3d_input_grad",
+    "conv3d_weight_grad",
     "conv_cost",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "explain",
     "options",
     "output_shape",

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from .checks import LAYOUTS
 from .dtypes import Promotion, as_dtype, is_float
 from .errors import DTypeError, OutputError
-from .problem import LAYOUTS, ConvProblem
+from .problem import ConvProblem
 
 
 def _cupy_array() -> type | None:
@@ -19,7 +20,7 @@ def _cupy_array() -> type | None:
     return getattr(sys.modules.get("cupy"), "ndarray", None)
 
 
-def array_kind(*arrays: Any) -> str:
+def array_kind(*arrays: Any, names: str = "x, w, bias and out") -> str:
     """Return ``numpy`` or ``cupy``; never imports CuPy, and refuses a mix of the two."""
     cupy_array = _cupy_array()
     if cupy_array is None:
@@ -27,10 +28,18 @@ def array_kind(*arrays: Any) -> str:
     kinds = {isinstance(a, cupy_array) for a in arrays if a is not None}
     if len(kinds) == 2:
         raise DTypeError(
-            "x, w, bias and out must live on one device: got NumPy and CuPy arrays together; "
+            f"{names} must live on one device: got NumPy and CuPy arrays together; "
             "move them with cupy.asarray(...) or cupy.asnumpy(...)"
         )
     return "cupy" if True in kinds else "numpy"
+
+
+def module_of(array: Any) -> Any:
+    """Return the module of an array: NumPy or CuPy."""
+    cupy_array = _cupy_array()
+    if cupy_array is not None and isinstance(array, cupy_array):
+        return sys.modules["cupy"]
+    return np
 
 
 def on_device(kind: str, **arrays: Any) -> AbstractContextManager[Any]:
@@ -41,11 +50,12 @@ def on_device(kind: str, **arrays: Any) -> AbstractContextManager[Any]:
     ids = {name: device.id for name, device in devices.items()}
     if len(set(ids.values())) > 1:
         where = ", ".join(f"{name} on GPU {index}" for name, index in ids.items())
+        first, second = list(ids)[:2]
         raise DTypeError(
-            f"x, w, bias and out must live on one device, got {where}; move them, for example "
-            f"with cupy.cuda.Device({ids['x']}): w = cupy.asarray(w)"
+            f"{first}, {second}, bias and out must live on one device, got {where}; move them, for "
+            f"example with cupy.cuda.Device({ids[first]}): {second} = cupy.asarray({second})"
         )
-    context: AbstractContextManager[Any] = devices["x"]
+    context: AbstractContextManager[Any] = next(iter(devices.values()))
     return context
 
 
@@ -77,17 +87,26 @@ def as_array(name: str, value: Any) -> Any:
 
 
 def logical(array: Any, problem: ConvProblem) -> Any:
-    """View the caller's array as (N, C, H, W), or (N, K, P, Q)."""
-    if problem.rank == 2:
+    """View the caller's images as (N, C, H, W), or their results as (N, K, P, Q); any dimensions.
+
+    (N, C, L) for signals, (N, C, D, H, W) for volumes.
+    """
+    spatial = problem.spatial
+    if problem.rank == spatial:
         return array[None, None]
-    full = array[None] if problem.rank == 3 else array
-    return full if problem.layout == "NCHW" else full.transpose(LAYOUTS[problem.layout])
+    full = array[None] if problem.rank == spatial + 1 else array
+    return full.transpose(LAYOUTS[problem.layout]) if problem.channels_last else full
 
 
-def kernel(w: Any, flip: bool) -> Any:
+def logical_weights(array: Any, spatial: int) -> Any:
+    """View weights, or their gradient, as (K, C/groups, R, S); any dimensions."""
+    return array[None, None] if array.ndim == spatial else array
+
+
+def kernel(w: Any, flip: bool, spatial: int = 2) -> Any:
     """View w as (K, C/groups, R, S), turned by 180 degrees for the true convolution."""
-    full = w[None, None] if w.ndim == 2 else w
-    return full[:, :, ::-1, ::-1] if flip else full
+    full = logical_weights(w, spatial)
+    return full[(slice(None),) * 2 + (slice(None, None, -1),) * spatial] if flip else full
 
 
 def readable(xp: Any, array: Any, dtype: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import arguments, dispatch
+from . import arguments, dispatch, lowering
 from .backends import Backend, Direct, algorithm_for, direct
 from .dispatch import Choice
 from .dtypes import Promotion, as_dtype, promote
@@ -18,6 +18,10 @@ from .errors import DTypeError
 from .geometry import Shape
 from .options import Options
 from .problem import ConvProblem
+from .sizes import Result, Spatial
+
+#: What the two operands are called, by what is computed from them.
+OPERANDS = {"y": ("x", "w"), "x": ("gy", "w"), "w": ("x", "gy")}
 
 
 class Described(NamedTuple):
@@ -58,38 +62,60 @@ class Call:
         call.choice, call.backend = self.choice, self.backend
         return call
 
-    def run(self, x: Any, w: Any, bias: Any, out: Any, flip: bool) -> Any:
-        """Convolve arrays as the caller holds them; everything but `out` has been checked."""
+    def run(self, a: Any, b: Any, bias: Any, out: Any, flip: bool) -> Any:
+        """Compute arrays as the caller holds them; everything but `out` has been checked.
+
+        a and b are x and w for y, the gradient of y and w for that of x, x and the gradient of y
+        for that of w; a `flip` turns w, or its gradient.
+        """
         if out is not None:
             arguments.check_output(self.xp, self.problem, self.promotion, out)
-        with arguments.on_device(self.arrays, x=x, w=w, bias=bias, out=out):
-            kernel, addend = self.readable_weights(w, bias, flip)
+        first, second = OPERANDS[self.problem.result]
+        with arguments.on_device(self.arrays, **{first: a, second: b}, bias=bias, out=out):
+            weights, addend = self._second_operand(b, flip), self._readable_bias(bias)
 
             def compute(image: Any, target: Any) -> None:
-                self.backend.run(self.problem, self.options, image, kernel, addend, target)
+                lowering.run(
+                    self.backend, self.problem, self.options, image, weights, addend, target
+                )
 
-            return self.compute(x, (w, addend), out, compute)
+            return self.compute(a, (b, addend), out, compute, flip)
+
+    def _second_operand(self, b: Any, flip: bool) -> Any:
+        """Logical w, or gradient of y, in the dtype that backends read; a view where it can be."""
+        if self.problem.result == "w":
+            view = arguments.logical(b, self.problem)
+        else:
+            view = arguments.kernel(b, flip, self.problem.spatial)
+        return arguments.readable(self.xp, view, self.promotion.operand)
+
+    def _readable_bias(self, bias: Any) -> Any:
+        if bias is None:
+            return None
+        bias = arguments.readable(self.xp, bias, self.promotion.computed)
+        return self.xp.ascontiguousarray(bias)
 
     def readable_weights(self, w: Any, bias: Any, flip: bool) -> tuple[Any, Any]:
         """Logical w and contiguous bias in the dtypes that backends read; views where they can."""
-        kernel = arguments.kernel(w, flip)
-        kernel = arguments.readable(self.xp, kernel, self.promotion.operand)
-        if bias is not None:
-            bias = arguments.readable(self.xp, bias, self.promotion.computed)
-            bias = self.xp.ascontiguousarray(bias)
-        return kernel, bias
+        return self._second_operand(w, flip), self._readable_bias(bias)
 
     def compute(
-        self, x: Any, others: tuple[Any, ...], out: Any, function: Callable[[Any, Any], None]
+        self,
+        a: Any,
+        others: tuple[Any, ...],
+        out: Any,
+        function: Callable[[Any, Any], None],
+        flip: bool = False,
     ) -> Any:
-        """Run function(x, result) on logical views; `others` are inputs that `out` may overlap."""
-        target, result = arguments.output(self.xp, self.problem, self.promotion, out, (x, *others))
+        """Run function(a, result) on logical views; `others` are inputs that `out` may overlap."""
+        target, result = arguments.output(self.xp, self.problem, self.promotion, out, (a, *others))
         if target.size:
-            image = arguments.logical(x, self.problem)
-            function(
-                arguments.readable(self.xp, image, self.promotion.operand),
-                arguments.logical(target, self.problem),
-            )
+            if self.problem.result == "w":
+                view = arguments.kernel(target, flip, self.problem.spatial)
+            else:
+                view = arguments.logical(target, self.problem)
+            image = arguments.logical(a, self.problem)
+            function(arguments.readable(self.xp, image, self.promotion.operand), view)
         if result is not target:
             with np.errstate(over="ignore", invalid="ignore"):
                 result[...] = target
@@ -152,26 +178,28 @@ def namespace(arrays: str) -> Any:
     return sys.modules["cupy"] if arrays == "cupy" else np
 
 
-def promotion_of(x: np.dtype[Any], w: np.dtype[Any], dtype: Any) -> Promotion:
+def promotion_of(
+    x: np.dtype[Any], w: np.dtype[Any], dtype: Any, names: tuple[str, str] = ("x", "w")
+) -> Promotion:
     """Promote the operands' dtypes; `dtype` is whatever the caller wrote."""
     try:
         wanted = None if dtype is None else as_dtype(dtype)
     except TypeError as error:
         raise DTypeError(f"dtype={dtype!r} is no dtype: {error}") from None
-    return promote(x, w, wanted)
+    return promote(x, w, wanted, names)
 
 
 @lru_cache(maxsize=1024)
 def _describe_cached(
-    x_shape: Shape, w_shape: Shape, x_dtype: Any, w_dtype: Any, stride: Any, pad: Any,
+    x_shape: Shape, w_shape: Shape, a_dtype: Any, b_dtype: Any, stride: Any, pad: Any,
     dilation: Any, groups: Any, bias_shape: Shape | None, activation: Any, pad_mode: Any,
-    layout: Any, dtype: Any,
+    layout: Any, dtype: Any, spatial: Spatial, result: Result, function: str | None,
 ) -> Described:  # fmt: skip
-    promotion = promotion_of(x_dtype, w_dtype, dtype)
+    promotion = promotion_of(a_dtype, b_dtype, dtype, OPERANDS[result])
     problem = ConvProblem.describe(
         x_shape, w_shape, stride=stride, pad=pad, dilation=dilation, groups=groups,
         pad_mode=pad_mode, layout=layout, promotion=promotion, bias_shape=bias_shape,
-        activation=activation,
+        activation=activation, spatial=spatial, result=result, function=function,
     )  # fmt: skip
     return Described(problem, promotion)
 
@@ -180,15 +208,28 @@ def describe(
     x_shape: Shape, x_dtype: Any, w: Any, stride: Any, pad: Any, dilation: Any, groups: Any,
     bias: Any, activation: Any, pad_mode: Any, layout: Any, dtype: Any,
 ) -> Described:  # fmt: skip
-    """Describe the call and check its bias; equal calls are described once.
+    """Describe a conv2d and check its bias; equal calls are described once."""
+    return describe_any(
+        x_shape, w.shape, x_dtype, w.dtype, stride, pad, dilation, groups, bias, activation,
+        pad_mode, layout, dtype, 2, "y", None,
+    )  # fmt: skip
+
+
+def describe_any(
+    x_shape: Shape, w_shape: Shape, a_dtype: Any, b_dtype: Any, stride: Any, pad: Any,
+    dilation: Any, groups: Any, bias: Any, activation: Any, pad_mode: Any, layout: Any, dtype: Any,
+    spatial: Spatial, result: Result, function: str | None,
+) -> Described:  # fmt: skip
+    """Describe a call of any operator and check its bias; equal calls are described once.
 
     Only plain integers may be cached: 1 and 1.0 are equal keys, and 1.0 must be refused.
     """
     plain = is_plain(stride, pad, dilation, groups)
-    function = _describe_cached if plain else _describe_cached.__wrapped__
-    described = function(
-        x_shape, w.shape, x_dtype, w.dtype, stride, pad, dilation, groups,
-        None if bias is None else bias.shape, activation, pad_mode, layout, dtype,
+    function_of = _describe_cached if plain else _describe_cached.__wrapped__
+    described = function_of(
+        x_shape, w_shape, a_dtype, b_dtype, stride, pad, dilation, groups,
+        None if bias is None else bias.shape, activation, pad_mode, layout, dtype, spatial, result,
+        function,
     )  # fmt: skip
     if bias is not None:
         arguments.check_bias(bias, described.promotion.computed)

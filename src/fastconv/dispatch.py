@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from types import FrameType
 from typing import NamedTuple, cast
 
+from . import lowering
 from .backends import Algorithm, Backend
 from .errors import BackendUnavailable, BackendUnsupported
 from .options import Options
@@ -72,7 +73,12 @@ def _refusal(entry: Entry, problem: ConvProblem, options: Options, arrays: str) 
         kinds = {"numpy": ("NumPy", "cupy.asnumpy"), "cupy": ("CuPy", "cupy.asarray")}
         kind, move = kinds[entry.arrays]
         return f"computes on {kind} arrays, these are {kinds[arrays][0]}'s; move them with {move}"
-    return availability(entry.name) or load(entry.name).supports(problem, options)
+    missing = availability(entry.name)
+    if missing is not None:
+        return missing
+    backend = load(entry.name)
+    refusals = (backend.supports(part, options) for part in lowering.parts(backend, problem))
+    return next((refusal for refusal in refusals if refusal is not None), None)
 
 
 @lru_cache(maxsize=4096)
@@ -102,7 +108,10 @@ def select(problem: ConvProblem, options: Options, arrays: str = "numpy") -> Cho
         if reason is None:
             if options.backend is None:
                 _warn_if_native_is_missing(rejected)
-            algorithm = load(entry.name).algorithm(problem, options) if problem.out_bytes else EMPTY
+            backend = load(entry.name)
+            algorithm = EMPTY
+            if problem.out_bytes:
+                algorithm = lowering.algorithm(backend, problem, options)
             return Choice(entry.name, algorithm, tuple(rejected))
         rejected.append((entry.name, reason))
     reasons = "; ".join(f"{name}: {reason}" for name, reason in rejected)

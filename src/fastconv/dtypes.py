@@ -121,8 +121,15 @@ def _common(x: np.dtype[Any], w: np.dtype[Any]) -> np.dtype[Any]:
 
 
 @lru_cache(maxsize=512)
-def promote(x: np.dtype[Any], w: np.dtype[Any], dtype: np.dtype[Any] | None = None) -> Promotion:
+def promote(
+    x: np.dtype[Any],
+    w: np.dtype[Any],
+    dtype: np.dtype[Any] | None = None,
+    names: tuple[str, str] = ("x", "w"),
+) -> Promotion:
     """Promote the dtypes of `x` and `w` as NumPy does; `dtype` overrides result and accumulator.
+
+    `names` are what messages call the operands.
 
     bfloat16 meets integers as float16 does, and float16 in float32.
 
@@ -130,7 +137,7 @@ def promote(x: np.dtype[Any], w: np.dtype[Any], dtype: np.dtype[Any] | None = No
     modulo 2**bits of that dtype. Raises `DTypeError` for anything that is not a real number, and
     for a `dtype` that would silently cut off fractions.
     """
-    x, w = _checked(x, "x"), _checked(w, "w")
+    x, w = _checked(x, names[0]), _checked(w, names[1])
     common = _common(x, w)
     if common.kind in "iu" and dtype is None:
         result = _default_result(common, max(x.itemsize, w.itemsize))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .checks import format_shape
 from .dispatch import Choice
 from .options import Options
-from .problem import ConvProblem, Cost, format_shape
+from .problem import ConvProblem, Cost
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,13 @@ Shape = tuple[int, ...]
 #: (vertical, horizontal), and ((top, bottom), (left, right)).
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
-#: Strides and dilations, and pads, as callers write them.
-Size = int | Pair
-Pad = int | Pair | Pads | str
+#: Strides and dilations, and pads, as callers write them, for any number of axes.
+Size = int | tuple[int, ...]
+Pad = int | tuple[int, ...] | tuple[Pair, ...] | str
+
+#: Axes of an image of one, two or three dimensions, as messages name them.
+AXES = {1: ("horizontal",), 2: ("vertical", "horizontal"), 3: ("depth", "vertical", "horizontal")}
+_ENDS = {"depth": ("front", "back"), "vertical": ("top", "bottom"), "horizontal": ("left", "right")}
 
 PAD_NAMES = ("valid", "same", "same_lower", "full")
 
@@ -48,18 +52,21 @@ def _is_sequence(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def pair(name: str, value: object, minimum: int) -> Pair:
-    """Read an int or (vertical, horizontal)."""
+def _form(names: Sequence[str]) -> str:
+    """Print names as a tuple of them: ``(vertical, horizontal)``, ``(horizontal,)``."""
+    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+
+
+def sizes(name: str, value: object, minimum: int, axes: Sequence[str]) -> tuple[int, ...]:
+    """Read one int for all `axes`, or one for each."""
     if not _is_sequence(value):
-        number = integer(name, value, minimum)
-        return number, number
+        return (integer(name, value, minimum),) * len(axes)
     items = tuple(cast(Sequence[object], value))
-    if len(items) != 2:
+    if len(items) != len(axes):
         raise ShapeError(
-            f"{name} must be an int or (vertical, horizontal), got {len(items)} values: {value!r}"
+            f"{name} must be an int or {_form(axes)}, got {len(items)} values: {value!r}"
         )
-    first, second = (integer(name, item, minimum) for item in items)
-    return first, second
+    return tuple(integer(name, item, minimum) for item in items)
 
 
 def output_size(size: int, taps: int, stride: int, pad: Pair, dilation: int) -> int:
@@ -79,28 +86,56 @@ def _named_pad(name: str, size: int, taps: int, stride: int, dilation: int) -> P
 
 
 def resolve_pad(
-    pad: object, image: Pair, kernel: Pair, stride: Pair, dilation: Pair
-) -> tuple[Pair, Pair]:
-    """Read `pad` as ((top, bottom), (left, right)).
+    pad: object,
+    image: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[Pair, ...]:
+    """Read `pad` as (before, after) along each axis of the image: ((top, bottom), (left, right)).
 
-    Accepts an int, (vertical, horizontal), ((top, bottom), (left, right)) or a name: ``valid``
-    (none), ``same`` (output ceil(size / stride), an odd pixel goes to the end), ``same_lower``
-    (to the beginning), ``full`` (every overlap of kernel and image).
+    Accepts an int, one number an axis, (before, after) for each axis or a name: ``valid`` (none),
+    ``same`` (output ceil(size / stride), an odd pixel goes to the end), ``same_lower`` (to the
+    beginning), ``full`` (every overlap of kernel and image). Along a single axis (before, after)
+    needs no further parentheses.
     """
+    axes = AXES[len(image)]
+    if isinstance(pad, Resolved):
+        return pad
     if isinstance(pad, str):
         check_choice("pad", pad, PAD_NAMES)
-        vertical, horizontal = (
-            _named_pad(pad, *sizes) for sizes in zip(image, kernel, stride, dilation, strict=True)
+        return tuple(
+            _named_pad(pad, *along) for along in zip(image, kernel, stride, dilation, strict=True)
         )
-        return vertical, horizontal
     if not _is_sequence(pad):
-        both = pair("pad", pad, minimum=0)
-        return (both[0], both[0]), (both[1], both[1])
+        both = integer("pad", pad, minimum=0)
+        return ((both, both),) * len(axes)
     items = tuple(cast(Sequence[object], pad))
-    if len(items) != 2:
+    if len(axes) == 1 and len(items) == 2 and not _is_sequence(items[0]):
+        items = (items,)
+    if len(items) != len(axes):
+        ends = _form([_form(_ENDS[axis]) for axis in axes])
         raise ShapeError(
-            "pad must be an int, (vertical, horizontal), ((top, bottom), (left, right)) or one of "
+            f"pad must be an int, {_form(axes)}, {ends} or one of "
             f"{', '.join(map(repr, PAD_NAMES))}; got {len(items)} values: {pad!r}"
         )
-    vertical, horizontal = (pair("pad", item, minimum=0) for item in items)
-    return vertical, horizontal
+    return tuple(
+        _ends(item, axis) if _is_sequence(item) else (integer("pad", item, 0),) * 2
+        for item, axis in zip(items, axes, strict=True)
+    )
+
+
+class Resolved(tuple[Pair, ...]):
+    """Pads that need no reading: (before, after) along each axis, negative where pixels are cut."""
+
+
+def _ends(value: object, axis: str) -> Pair:
+    """Read (before, after)."""
+    items = tuple(cast(Sequence[object], value))
+    if len(items) != 2:
+        raise ShapeError(
+            f"pad along one axis must be an int or {_form(_ENDS[axis])}, got {len(items)} values: "
+            f"{value!r}"
+        )
+    first, second = (integer("pad", item, minimum=0) for item in items)
+    return first, second

@@ -13,12 +13,13 @@ import numpy as np
 from . import arguments, calls, dispatch
 from .backends import Direct, Weights, pack
 from .calls import Call
+from .checks import array_axes, format_shape
 from .dtypes import as_dtype
 from .errors import DTypeError, ShapeError
 from .explanation import Explanation
 from .geometry import Pad, Shape, Size
 from .options import resolve
-from .problem import ConvProblem, array_axes, format_shape
+from .problem import ConvProblem
 
 #: Batch sizes whose calls a plan remembers.
 REMEMBERED = 64

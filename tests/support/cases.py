@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import ConvProblem
+from fastconv.checks import LAYOUTS
 from fastconv.dtypes import float_limits, promote
-from fastconv.problem import LAYOUTS
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]

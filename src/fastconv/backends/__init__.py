@@ -78,6 +78,18 @@ class UnpackedWeights:
         self._backend.run(problem, options, x, self._w, self._bias, out)
 
 
+def computes(backend: Backend, problem: ConvProblem) -> bool:
+    """Whether `backend` computes a problem as it stands; others are split (`fastconv.lowering`).
+
+    Every backend computes y of images of two dimensions. One that computes more has a function
+    ``computes(problem)`` that says what.
+    """
+    if problem.result == "y" and problem.spatial == 2:
+        return True
+    function = getattr(backend, "computes", None)
+    return function is not None and bool(function(problem))
+
+
 def algorithm_for(backend: Backend, problem: ConvProblem, options: Options, w: Any) -> Algorithm:
     """Name the algorithm for weights that are known: with ``precision="fast"`` it may differ.
 

@@ -30,55 +30,101 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
     return None
 
 
+def computes(problem: ConvProblem) -> bool:
+    """Return True: the definition is as plain for gradients, signals and volumes."""
+    return True
+
+
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     """Name the algorithm; scratch holds the sums and, one after the other, what works on them."""
     floating = is_float(problem.out_dtype)
     wide = 16 if floating else 8
-    pixels = problem.p * problem.q
-    sums = problem.n * problem.k * pixels
+    sums = problem.out_elements
+    pixels = problem.depth.outputs * problem.p * problem.q
     gathered = problem.c * pixels * (2 * wide + itemsize(problem.dtype))  # two windows
     product = (problem.c + problem.k // problem.groups) * pixels * wide
     cast = 0 if floating else sums * itemsize(problem.out_dtype)
-    kernel = problem.k * problem.reduction * wide
-    return Algorithm("definition", sums * wide + max(gathered, product, cast) + kernel)
+    weights = problem.k * (problem.c // problem.groups) * problem.taps
+    operand = pixels * problem.n * problem.k if problem.result == "x" else weights
+    return Algorithm("definition", sums * wide + max(gathered, product, cast) + operand * wide)
 
 
-def _tap_indices(problem: ConvProblem, axis: int, tap: int) -> Array:
-    """Source rows (axis 0) or columns (axis 1) that one kernel tap reads; -1 is a zero."""
-    size, outputs = ((problem.h, problem.p), (problem.w, problem.q))[axis]
-    start = tap * problem.dilation[axis] - problem.pad[axis][0]
-    index = start + np.arange(outputs, dtype=np.int64) * problem.stride[axis]
-    return source_index(index, size, problem.pad_mode)
+def _axes(problem: ConvProblem) -> list[tuple[int, int, int, int, int]]:
+    """Return size, outputs, first pad, stride and dilation along depth, height and width."""
+    depth = problem.depth
+    return [
+        (depth.size, depth.outputs, depth.pad[0], depth.stride, depth.dilation),
+        (problem.h, problem.p, problem.pad[0][0], problem.stride[0], problem.dilation[0]),
+        (problem.w, problem.q, problem.pad[1][0], problem.stride[1], problem.dilation[1]),
+    ]
 
 
-def _window(x: Array, problem: ConvProblem, tap: tuple[int, int], wide: np.dtype[Any]) -> Array:
-    """Pixels under one kernel tap, (C, P, Q): the padded image, shifted and strided."""
-    rows = _tap_indices(problem, 0, tap[0])
-    columns = _tap_indices(problem, 1, tap[1])
-    window = x[:, rows[:, None], columns[None, :]].astype(wide)
-    window[:, rows < 0, :] = 0
-    window[:, :, columns < 0] = 0
-    return window
+def _tap_indices(problem: ConvProblem, tap: tuple[int, ...]) -> tuple[Array, Array]:
+    """Source pixels of one kernel tap, flat, and which of them are the border's zeros."""
+    flat = np.zeros((1, 1, 1), dtype=np.int64)
+    outside = np.zeros((1, 1, 1), dtype=bool)
+    for axis, (size, outputs, pad, stride, dilation) in enumerate(_axes(problem)):
+        index = tap[axis] * dilation - pad + np.arange(outputs, dtype=np.int64) * stride
+        source = source_index(index, size, problem.pad_mode)
+        shape = [1, 1, 1]
+        shape[axis] = outputs
+        flat = flat * size + source.reshape(shape)
+        outside = outside | (source < 0).reshape(shape)
+    return np.where(outside, 0, flat).reshape(-1), outside.reshape(-1)
 
 
-def accumulate(problem: ConvProblem, x: Array, w: Array, wide: np.dtype[Any]) -> Array:
-    """Sum x * w over channels and taps in dtype `wide`: (N, K, P, Q), no bias, no activation.
+def _spatial(array: Array) -> Array:
+    """View an array of any dimensions as one with a single axis of pixels, or of taps."""
+    return array.reshape(*array.shape[:2], -1)
+
+
+def accumulate(problem: ConvProblem, a: Array, b: Array, wide: np.dtype[Any]) -> Array:
+    """Sum products in dtype `wide`, no bias, no activation: y, or the gradient of x or of w.
 
     O(N*K*P*Q*(C/groups)*R*S) multiply-accumulates. Border zeros are multiplied like any other
     pixel, so 0 * inf is NaN there as well.
     """
-    n, k, g = problem.n, problem.k, problem.groups
-    sums = np.zeros((n, k, problem.p * problem.q), dtype=wide)
-    kernel = w.astype(wide)
-    for image in range(n):
-        for r in range(problem.r):
-            for s in range(problem.s):
-                window = _window(x[image], problem, (r, s), wide).reshape(problem.c, -1)
-                for group in range(g):
-                    outs = slice(group * k // g, (group + 1) * k // g)
-                    ins = slice(group * problem.c // g, (group + 1) * problem.c // g)
-                    sums[image, outs] += kernel[outs, :, r, s] @ window[ins]
-    return sums.reshape(n, k, problem.p, problem.q)
+    result = problem.result
+    g, cg, kg = problem.groups, problem.c // problem.groups, problem.k // problem.groups
+    pixels = problem.depth.size * problem.h * problem.w
+    outputs = problem.depth.outputs * problem.p * problem.q
+    shapes = {
+        "y": (problem.n, problem.k, outputs),
+        "x": (problem.n, problem.c, pixels),
+        "w": (problem.k, cg, problem.taps),
+    }
+    sums = np.zeros(shapes[result], dtype=wide)
+    first, second = _spatial(a), _spatial(b)
+    other = second.astype(wide)  # kernel, or gradient of y
+    taps = np.ndindex(problem.depth.taps, problem.r, problem.s)
+    for number, tap in enumerate(taps):
+        sources, outside = _tap_indices(problem, tap)
+        for image in range(problem.n):
+            if result == "x":
+                window = first[image].astype(wide)
+            else:
+                window = first[image][:, sources].astype(wide)
+                window[:, outside] = 0
+            for group in range(g):
+                outs, ins = slice(group * kg, (group + 1) * kg), slice(group * cg, (group + 1) * cg)
+                if result == "y":
+                    sums[image, outs] += other[outs, :, number] @ window[ins]
+                elif result == "w":
+                    sums[outs, :, number] += other[image, outs] @ window[ins].T
+                else:
+                    spread = other[outs, :, number].T @ window[outs]
+                    for pixel in np.flatnonzero(~outside):  # one pixel may stand for several
+                        sums[image, ins, sources[pixel]] += spread[:, pixel]
+    return sums.reshape(logical_shape(problem))
+
+
+def logical_shape(problem: ConvProblem) -> tuple[int, ...]:
+    """Shape of the result in logical order, all axes of the problem's dimensions present."""
+    if problem.result == "w":
+        return problem.w_shape
+    if problem.result == "x":
+        return (problem.n, problem.c, *problem.x_image)
+    return (problem.n, problem.k, *problem.y_image)
 
 
 def _rounded_to_bfloat16(y: Array) -> Array:
@@ -92,8 +138,8 @@ def _rounded_to_bfloat16(y: Array) -> Array:
 def run(
     problem: ConvProblem,
     options: Options,
-    x: Array,
-    w: Array,
+    a: Array,
+    b: Array,
     bias: Array | None,
     out: Array,
 ) -> None:
@@ -101,9 +147,9 @@ def run(
     floating = is_float(problem.out_dtype)
     wide = np.dtype(np.longdouble if floating else np.uint64)
     with np.errstate(all="ignore"):
-        y = accumulate(problem, x, w, wide)
+        y = accumulate(problem, a, b, wide)
         if bias is not None:
-            y += bias.astype(wide)[:, None, None]
+            y += bias.astype(wide).reshape(-1, *(1,) * problem.spatial)
         if not floating:
             y = y.astype(problem.out_dtype)
         if problem.activation is not None:

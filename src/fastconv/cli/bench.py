@@ -15,9 +15,9 @@ from .. import dispatch
 from .._config import available_backends, version
 from ..activations import ACTIVATIONS
 from ..borders import PAD_MODES
+from ..checks import layouts
 from ..geometry import PAD_NAMES
 from ..options import PRECISIONS
-from ..problem import LAYOUTS
 from . import arguments, layers
 from .console import FAILED, OK, Column, Progress, percent, print_table, significant
 from .errors import CommandError, UsageError
@@ -76,7 +76,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--dilation", type=_size, metavar="D|H,W")
     parser.add_argument("--groups", type=int, metavar="G")
     parser.add_argument("--pad-mode", choices=PAD_MODES)
-    parser.add_argument("--layout", choices=tuple(LAYOUTS), help="order of --x")
+    parser.add_argument("--layout", choices=layouts(2), help="order of --x")
     parser.add_argument("--activation", choices=tuple(ACTIVATIONS))
     parser.add_argument("--precision", choices=PRECISIONS)
     parser.add_argument("--dtype", type=_dtype, default="float32", help="default: %(default)s")

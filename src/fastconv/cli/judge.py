@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..accuracy import Expected, Verdict, compare, expected
-from ..problem import LAYOUTS, ConvProblem
+from ..checks import LAYOUTS
+from ..problem import ConvProblem
 
 Array = np.ndarray[Any, Any]
 

@@ -95,7 +95,7 @@ def _description(problem: ConvProblem) -> Any:
         pad_top=problem.pad[0][0], pad_left=problem.pad[1][0],
         pad_mode=PAD_MODES.index(problem.pad_mode),
         activation=activations.code(problem.activation),
-        channels_last=problem.layout == "NHWC" and problem.rank != 2,
+        channels_last=problem.channels_last,
         element=_CODES[problem.dtype],
     )  # fmt: skip
 

@@ -209,7 +209,7 @@ def _cut(problem: ConvProblem, options: Options) -> tuple[int, int]:
 
 def _empty(problem: ConvProblem, channels: int, height: int) -> Array:
     """Memory for convolved rows, in the layout of the caller's arrays."""
-    if problem.layout == "NHWC" and problem.rank != 2:
+    if problem.channels_last:
         return np.empty((1, height, problem.q, channels), problem.dtype).transpose(0, 3, 1, 2)
     return np.empty((1, channels, height, problem.q), problem.dtype)
 

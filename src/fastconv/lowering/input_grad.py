@@ -1,0 +1,128 @@
+"""The gradient of x, and the transposed convolution: one convolution of gy for each stride phase.
+
+Along one axis, ``gx[h] = sum over r of w[r] * gy[(h + pad - r * dilation) / stride]`` where the
+division leaves no rest. Rows h = a, a + stride, ... of one phase a meet the same taps, every
+(stride / gcd)-th of them, and neighbouring rows meet neighbouring pixels of gy: a convolution of gy
+with stride 1 and the phase's taps turned round. Zeros are never inserted, and taps that would meet
+them never multiplied (Shi et al., "Is the deconvolution layer the same as a convolutional layer?",
+2016).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any, NamedTuple
+
+from ..arguments import module_of
+from ..geometry import Pair
+from ..problem import ConvProblem
+
+#: Computes a problem from logical arrays: (problem, a, b, bias, out).
+Run = Callable[[ConvProblem, Any, Any, Any, Any], None]
+
+
+class Phase(NamedTuple):
+    """Rows (or columns) of gx that meet the same taps."""
+
+    rows: slice  # of gx
+    outputs: int
+    taps: slice  # of w, turned round
+    met: int  # taps; 0: these rows are zeros
+    pixels: slice  # of gy
+    size: int
+    pad: Pair
+    dilation: int
+
+
+def phases(size: int, outputs: int, taps: int, stride: int, pad: int, dilation: int) -> list[Phase]:
+    """Split `size` rows of gx, of which `outputs` rows of gy were made, into their phases."""
+    found = []
+    common = math.gcd(stride, dilation)
+    step = stride // common
+    for first in range(min(stride, size)):
+        rows = slice(first, size, stride)
+        count = len(range(first, size, stride))
+        empty = Phase(rows, count, slice(0), 0, slice(0, 1), 1, (0, 0), 1)
+        if (first + pad) % common:
+            found.append(empty)
+            continue
+        inverse = pow(dilation // common, -1, step) if step > 1 else 0
+        tap = (first + pad) // common * inverse % step
+        met = len(range(tap, taps, step))
+        if met == 0:
+            found.append(empty)
+            continue
+        spread = dilation // common
+        # the first row meets pixel `start` with its first tap; the taps behind it reach back
+        start = (first + pad - tap * dilation) // stride
+        before = (met - 1) * spread - start
+        after = count - 1 + start - (outputs - 1)
+        begin, end = max(-before, 0), outputs - max(-after, 0)
+        if begin >= end:
+            found.append(empty)
+            continue
+        turned = slice(tap + (met - 1) * step, tap - 1 if tap else None, -step)
+        pads = max(before, 0), max(after, 0)
+        pixels = slice(begin, end)
+        found.append(Phase(rows, count, turned, met, pixels, end - begin, pads, spread))
+    return found
+
+
+def _pairs(problem: ConvProblem) -> Iterator[tuple[Phase, Phase]]:
+    sizes = ((problem.h, problem.p, problem.r), (problem.w, problem.q, problem.s))
+    along = (
+        phases(size, outputs, taps, problem.stride[i], problem.pad[i][0], problem.dilation[i])
+        for i, (size, outputs, taps) in enumerate(sizes)
+    )
+    rows, columns = along
+    return product(rows, columns)
+
+
+def _part(problem: ConvProblem, rows: Phase, columns: Phase) -> ConvProblem:
+    """Return the convolution of one phase; one of zeros where it meets no taps."""
+    meets = rows.met and columns.met
+    if not meets:
+        return replace(
+            problem, c=problem.groups, h=rows.outputs, w=columns.outputs, k=problem.c, r=1, s=1,
+            stride=(1, 1), pad=((0, 0), (0, 0)), dilation=(1, 1), result="y",
+        )  # fmt: skip
+    return replace(
+        problem, c=problem.k, h=rows.size, w=columns.size, k=problem.c, r=rows.met,
+        s=columns.met, stride=(1, 1), pad=(rows.pad, columns.pad),
+        dilation=(rows.dilation, columns.dilation), result="y",
+    )  # fmt: skip
+
+
+def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
+    """Return the convolution of each phase."""
+    return (_part(problem, rows, columns) for rows, columns in _pairs(problem))
+
+
+def transposed_weights(w: Any, groups: int) -> Any:
+    """View w (K, C/groups, ...) as weights from K to C channels; copied for several groups."""
+    split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).swapaxes(1, 2)
+    return split.reshape(groups * w.shape[1], w.shape[0] // groups, *w.shape[2:])
+
+
+def run(inner: Run, problem: ConvProblem, gy: Any, w: Any, bias: Any, out: Any) -> None:
+    """Compute the gradient of x with respect to y into `out`."""
+    kernel = transposed_weights(w, problem.groups)
+    for rows, columns in _pairs(problem):
+        part = _part(problem, rows, columns)
+        target = out[:, :, rows.rows, columns.rows]
+        if rows.met and columns.met:
+            image = gy[:, :, rows.pixels, columns.pixels]
+            taps = kernel[:, :, rows.taps, columns.taps]
+        else:
+            image = zeros_like(gy, (part.n, part.c, part.h, part.w))
+            taps = zeros_like(w, part.w_shape)
+        inner(part, image, taps, bias, target)
+
+
+def zeros_like(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return zeros of the dtype and the kind of `array`, one element in all of `shape`."""
+    xp = module_of(array)
+    return xp.broadcast_to(xp.zeros((1,) * len(shape), dtype=array.dtype), shape)

@@ -1,0 +1,243 @@
+"""Gradients of convolutions: with respect to x, w and the bias, for every option."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import checks
+from ..arguments import as_array, module_of
+from ..dtypes import accumulator, as_dtype, is_float
+from ..errors import ShapeError
+from ..geometry import Shape, check_choice, integer
+from ..sizes import Spatial
+from .request import Common, Operator, Request, check_output_gradient, held, request
+
+
+def _shape(name: str, value: Any) -> Shape:
+    """Check that `value` is a sequence of sizes, or an array that has one."""
+    sizes = getattr(value, "shape", value)
+    try:
+        return tuple(integer(name, size, 0) for size in sizes)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of integers, got {value!r:.60}") from None
+
+
+def _named(operator: Any, name: str, doc: str, spatial: Spatial) -> Any:
+    """Give the operator of one number of dimensions its name and its words."""
+    image, kernel = ", ".join(checks.IMAGE_AXES[spatial]), ", ".join(checks.KERNEL_AXES[spatial])
+    words = {
+        "conv": f"conv{spatial}d",
+        "x": f"(N, C, {image})",
+        "w": f"(K, C/groups, {kernel})",
+        "y": f"(N, K, {', '.join(checks.RESULT_AXES[spatial])})",
+        "layouts": " or ".join(f'"{layout}"' for layout in checks.layouts(spatial)),
+    }
+    operator.__name__ = operator.__qualname__ = name
+    operator.__doc__ = doc.format(**words)
+    return operator
+
+
+_INPUT = """Gradient with respect to x of ``sum(gy * {conv}(x, w))``.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of x, {x}, or without N, or without both N and C.
+    w : array
+        {w}.
+    gy : array
+        Gradient of the output, {y}, of the rank of x.
+    stride, pad, dilation, groups, pad_mode, flip, dtype, precision, backend, threads
+        As in `{conv}`, of the convolution that the gradient is taken of. Borders that repeat pixels
+        of x (``reflect``, ``wrap``, ...) fold back onto them.
+    layout : {{{layouts}}}, optional
+        Axis order of x and gy.
+    out : array, optional
+        Receives the result, and is returned.
+
+    Returns
+    -------
+    array
+        Of shape `x_shape`.
+
+    Raises
+    ------
+    ShapeError
+        gy is not what `{conv}` returns for these shapes, or as `{conv}`.
+    DTypeError, OutputError, BackendUnavailable, BackendUnsupported, MemoryError
+        As `{conv}`.
+
+    Notes
+    -----
+    As many multiply-accumulates as `{conv}`, fewer at the borders. One convolution for each phase
+    of the stride; no zeros are inserted. The same bits for any number of threads.
+    """
+
+_WEIGHT = """Gradient with respect to w of ``sum(gy * {conv}(x, w))``.
+
+    Parameters
+    ----------
+    x : array
+        {x}, or without N, or without both N and C.
+    w_shape : sequence of int
+        Shape of w, {w}.
+    gy : array
+        Gradient of the output, {y}, of the rank of x.
+    stride, pad, dilation, groups, pad_mode, flip, dtype, precision, backend, threads
+        As in `{conv}`, of the convolution that the gradient is taken of.
+    layout : {{{layouts}}}, optional
+        Axis order of x and gy.
+    out : array, optional
+        Receives the result, and is returned.
+
+    Returns
+    -------
+    array
+        Of shape `w_shape`.
+
+    Raises
+    ------
+    ShapeError
+        gy is not what `{conv}` returns for these shapes, or as `{conv}`.
+    DTypeError, OutputError, BackendUnavailable, BackendUnsupported, MemoryError
+        As `{conv}`.
+
+    Notes
+    -----
+    As many multiply-accumulates as `{conv}`. Each element is a sum over images and pixels in one
+    fixed order: the same bits for any number of threads.
+    """
+
+
+def _input_grad(spatial: Spatial) -> Any:
+    name = f"conv{spatial}d_input_grad"
+
+    @Operator
+    def input_grad(
+        x_shape: Any,
+        w: Any,
+        gy: Any,
+        stride: Any = 1,
+        pad: Any = 0,
+        *,
+        dilation: Any = 1,
+        groups: int = 1,
+        pad_mode: str = "constant",
+        flip: bool = False,
+        layout: str | None = None,
+        out: Any = None,
+        dtype: Any = None,
+        precision: str | None = None,
+        backend: str | None = None,
+        threads: int | None = None,
+    ) -> Request:
+        w, gy = held("w", w, dtype), held("gy", gy, dtype)
+        common = Common(
+            stride, pad, dilation, groups, pad_mode, layout, flip, out, dtype, precision, backend,
+            threads,
+        )  # fmt: skip
+        image = _shape("x_shape", x_shape)
+        found = request(name, spatial, "x", gy, w, image, tuple(w.shape), common)
+        return check_output_gradient(found, gy)
+
+    return _named(input_grad, name, _INPUT, spatial)
+
+
+def _weight_grad(spatial: Spatial) -> Any:
+    name = f"conv{spatial}d_weight_grad"
+
+    @Operator
+    def weight_grad(
+        x: Any,
+        w_shape: Any,
+        gy: Any,
+        stride: Any = 1,
+        pad: Any = 0,
+        *,
+        dilation: Any = 1,
+        groups: int = 1,
+        pad_mode: str = "constant",
+        flip: bool = False,
+        layout: str | None = None,
+        out: Any = None,
+        dtype: Any = None,
+        precision: str | None = None,
+        backend: str | None = None,
+        threads: int | None = None,
+    ) -> Request:
+        x, gy = held("x", x, dtype), held("gy", gy, dtype)
+        common = Common(
+            stride, pad, dilation, groups, pad_mode, layout, flip, out, dtype, precision, backend,
+            threads,
+        )  # fmt: skip
+        kernel = _shape("w_shape", w_shape)
+        found = request(name, spatial, "w", x, gy, tuple(x.shape), kernel, common)
+        return check_output_gradient(found, gy)
+
+    return _named(weight_grad, name, _WEIGHT, spatial)
+
+
+conv1d_input_grad = _input_grad(1)
+conv2d_input_grad = _input_grad(2)
+conv3d_input_grad = _input_grad(3)
+conv1d_weight_grad = _weight_grad(1)
+conv2d_weight_grad = _weight_grad(2)
+conv3d_weight_grad = _weight_grad(3)
+
+
+def _bias_grad(spatial: Spatial, gy: Any, layout: str | None, dtype: Any) -> Any:
+    gy = as_array("gy", gy)
+    first, last = checks.layouts(spatial)
+    layout = first if layout is None else layout
+    check_choice("layout", layout, (first, last))
+    if gy.ndim not in (spatial + 1, spatial + 2):
+        result = ", ".join(checks.RESULT_AXES[spatial])
+        raise ShapeError(
+            f"conv{spatial}d_bias_grad takes gy (N, K, {result}) or (K, {result}), got "
+            f"{tuple(gy.shape)}"
+        )
+    channels = gy.ndim - 1 if layout == last else gy.ndim - 1 - spatial
+    axes = tuple(axis for axis in range(gy.ndim) if axis != channels)
+    name = gy.dtype.newbyteorder("=").name if dtype is None else as_dtype(dtype).name
+    sums = module_of(gy).sum(gy, axis=axes, dtype=as_dtype(accumulator(name)))
+    return sums.astype(as_dtype(name)) if is_float(name) else sums
+
+
+def conv1d_bias_grad(gy: Any, *, layout: str | None = None, dtype: Any = None) -> Any:
+    """Gradient with respect to the bias of `conv1d`; as `conv2d_bias_grad`, gy (N, K, Q)."""
+    return _bias_grad(1, gy, layout, dtype)
+
+
+def conv2d_bias_grad(gy: Any, *, layout: str | None = None, dtype: Any = None) -> Any:
+    """Gradient with respect to the bias of ``sum(gy * conv2d(x, w, bias=bias))``.
+
+    Parameters
+    ----------
+    gy : array
+        Gradient of the output, (N, K, P, Q) or (K, P, Q).
+    layout : {"NCHW", "NHWC"}, optional
+    dtype : dtype, optional
+        Of the result; default: that of gy.
+
+    Returns
+    -------
+    array
+        (K,): the sums of gy over images and pixels, floats of 16 bits added up in float32.
+
+    Raises
+    ------
+    ShapeError
+        gy has another number of axes.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.conv2d_bias_grad(np.ones((2, 3, 4, 4)))
+    array([32., 32., 32.])
+    """
+    return _bias_grad(2, gy, layout, dtype)
+
+
+def conv3d_bias_grad(gy: Any, *, layout: str | None = None, dtype: Any = None) -> Any:
+    """Gradient with respect to the bias of `conv3d`; as `conv2d_bias_grad`, gy (N, K, O, P, Q)."""
+    return _bias_grad(3, gy, layout, dtype)

@@ -1,0 +1,157 @@
+"""What every operator has in common: a call is described, checked and chosen before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec
+
+import numpy as np
+
+from .. import arguments, calls, dispatch
+from ..calls import Call, Described
+from ..checks import array_axes, format_shape
+from ..dtypes import as_dtype
+from ..errors import ShapeError
+from ..explanation import Explanation
+from ..geometry import Shape
+from ..options import resolve
+from ..problem import Cost
+from ..sizes import Result, Spatial
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A shape in the place of an array: enough to describe a call, not to run it."""
+
+    shape: Shape
+    dtype: np.dtype[Any]
+
+
+def held(name: str, value: Any, dtype: Any = None) -> Any:
+    """Return an array as it is or converted, and a tuple of sizes as what stands for an array."""
+    if isinstance(value, tuple) and all(isinstance(size, int) for size in value):
+        return Held(value, np.dtype("float32") if dtype is None else as_dtype(dtype))
+    return arguments.as_array(name, value)
+
+
+@dataclass(frozen=True)
+class Common:
+    """Arguments that all operators share, as the caller wrote them."""
+
+    stride: Any = 1
+    pad: Any = 0
+    dilation: Any = 1
+    groups: Any = 1
+    pad_mode: Any = "constant"
+    layout: Any = None
+    flip: bool = False
+    out: Any = None
+    dtype: Any = None
+    precision: str | None = None
+    backend: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of an operator: operands, what is done with them, and where."""
+
+    a: Any
+    b: Any
+    bias: Any
+    described: Described
+    common: Common
+
+    def run(self) -> Any:
+        """Compute it."""
+        common = self.common
+        options = resolve(common.backend, common.precision, common.threads)
+        names = ", ".join(calls.OPERANDS[self.described.problem.result]) + ", bias and out"
+        arrays = arguments.array_kind(self.a, self.b, self.bias, common.out, names=names)
+        if common.out is not None:
+            arguments.check_output(calls.namespace(arrays), *self.described, common.out)
+        call = Call(self.described, options, arrays)
+        return call.run(self.a, self.b, self.bias, common.out, common.flip)
+
+    def explain(self) -> Explanation:
+        """Say what would run, and why."""
+        options = resolve(self.common.backend, self.common.precision, self.common.threads)
+        operands = [v for v in (self.a, self.b, self.bias) if v is not None]
+        real = [v for v in operands if not isinstance(v, Held)]
+        arrays = arguments.array_kind(*real) if real else dispatch.arrays_for(options)
+        problem = self.described.problem
+        choice = dispatch.select(problem, options, arrays)
+        return Explanation.of(
+            problem, options, choice, dispatch.rejections(problem, options, arrays)
+        )
+
+
+def request(
+    function: str,
+    spatial: Spatial,
+    result: Result,
+    a: Any,
+    b: Any,
+    x_shape: Shape,
+    w_shape: Shape,
+    common: Common,
+    bias: Any = None,
+    activation: str | None = None,
+) -> Request:
+    """Check a call and describe it; `x_shape` and `w_shape` are those of the convolution."""
+    described = calls.describe_any(
+        x_shape, w_shape, a.dtype, b.dtype, common.stride, common.pad, common.dilation,
+        common.groups, bias, activation, common.pad_mode, common.layout, common.dtype, spatial,
+        result, function,
+    )  # fmt: skip
+    return Request(a, b, bias, described, common)
+
+
+def check_output_gradient(request: Request, gy: Any) -> Request:
+    """Raise unless gy has the shape of the convolution's output."""
+    problem = request.described.problem
+    if tuple(gy.shape) != problem.y_shape:
+        names = {"C": "K", "D": "O", "H": "P", "W": "Q", "L": "Q"}
+        axes = [names.get(a, a) for a in array_axes(problem.rank, problem.layout)]
+        raise ShapeError(
+            f"gy has shape {tuple(gy.shape)}, the convolution's output is "
+            f"{format_shape(problem.y_shape, axes)} for {problem}"
+        )
+    return request
+
+
+class Operator(Generic[P]):
+    """An operator of the library: call it, or ask what a call would do.
+
+    ``operator(...)`` computes. ``operator.explain(...)``, ``operator.cost(...)`` and
+    ``operator.output_shape(...)`` take the same arguments, or shapes in the place of arrays, and
+    compute nothing.
+    """
+
+    def __init__(self, describe: Callable[P, Request]) -> None:
+        self._describe = describe
+        update_wrapper(self, describe)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Compute."""
+        return self._describe(*args, **kwargs).run()
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Say what a call would run, and why; see `fastconv.explain`."""
+        return self._describe(*args, **kwargs).explain()
+
+    def cost(self, *args: P.args, **kwargs: P.kwargs) -> Cost:
+        """Count multiply-accumulates and bytes of a call; see `fastconv.conv_cost`."""
+        return self._describe(*args, **kwargs).described.problem.cost
+
+    def output_shape(self, *args: P.args, **kwargs: P.kwargs) -> Shape:
+        """Shape of a call's result."""
+        return self._describe(*args, **kwargs).described.problem.out_shape
+
+    def __repr__(self) -> str:
+        """Print the name."""
+        return f"<fastconv operator {getattr(self, '__name__', '?')}>"

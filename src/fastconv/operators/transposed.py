@@ -1,0 +1,225 @@
+"""Transposed convolutions: the gradient of x as an operator of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import checks, geometry
+from ..errors import ShapeError
+from ..geometry import Pair, Shape
+from ..sizes import Spatial
+from .gradients import _named
+from .request import Common, Operator, Request, held, request
+
+_WORDS = """Transposed convolution: the gradient of {conv} with respect to its input.
+
+    Every pixel of x adds a copy of the kernel, times its value, to y; copies lie `stride` apart.
+    Along one axis ``y[h*stride + r*dilation - pad] += x[h] * w[r]``, summed over the channels of x.
+
+    Parameters
+    ----------
+    x : array
+        {x}, or without N.
+    w : array
+        (C, K/groups, ...): C the channels of x, K those of y, as in PyTorch and ONNX.
+    stride, dilation : int or one int an axis, default 1
+    pad : int, one int an axis or (before, after) for each axis, default 0
+        Pixels cut off around y.
+    output_padding : int or one int an axis, default 0
+        Pixels added to y at the end, where more than one size of y has x as its convolution; less
+        than stride or dilation.
+    output_shape : sequence of int, optional
+        Size of y along its axes, in the place of `output_padding`; pads are then chosen so that y
+        has it, as in ONNX: an odd pixel is cut off at the end, or, with ``pad="same_lower"``, at
+        the beginning.
+    groups, bias, activation, flip, out, dtype, precision, backend, threads
+        As in `{conv}`; bias (K,).
+    layout : {{{layouts}}}, optional
+
+    Returns
+    -------
+    array
+        (N, K, ...), of size (H - 1)*stride - before - after + (R - 1)*dilation + output_padding + 1
+        along each axis.
+
+    Raises
+    ------
+    ShapeError, DTypeError, OutputError, BackendUnavailable, BackendUnsupported, MemoryError
+        As `{conv}`.
+
+    Notes
+    -----
+    N*C*H*W*(K/groups)*R*S multiply-accumulates. One convolution for each phase of the stride; no
+    zeros are inserted.
+    """
+
+
+def _transposed(spatial: Spatial) -> Any:
+    name = f"conv_transpose{spatial}d"
+
+    @Operator
+    def conv_transpose(
+        x: Any,
+        w: Any,
+        stride: Any = 1,
+        pad: Any = 0,
+        *,
+        output_padding: Any = 0,
+        output_shape: Any = None,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: Any = None,
+        activation: str | None = None,
+        flip: bool = False,
+        layout: str | None = None,
+        out: Any = None,
+        dtype: Any = None,
+        precision: str | None = None,
+        backend: str | None = None,
+        threads: int | None = None,
+    ) -> Request:
+        x, w = held("x", x, dtype), held("w", w, dtype)
+        bias = None if bias is None else held("bias", bias, dtype)
+        first = checks.layouts(spatial)[0]
+        chosen = first if layout is None else layout
+        sizes = _Sizes(name, spatial, tuple(x.shape), tuple(w.shape), chosen, groups)
+        pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
+        common = Common(
+            stride, pads, dilation, groups, "constant", chosen, flip, out, dtype, precision,
+            backend, threads,
+        )  # fmt: skip
+        return request(
+            name, spatial, "x", x, w, sizes.y_shape, tuple(w.shape), common, bias, activation
+        )
+
+    return _named(conv_transpose, name, _WORDS, spatial)
+
+
+class _Sizes:
+    """Sizes of a transposed convolution: what y has to be for x to be its convolution."""
+
+    def __init__(
+        self, name: str, spatial: Spatial, x: Shape, w: Shape, layout: str, groups: Any
+    ) -> None:
+        geometry.check_choice("layout", layout, checks.layouts(spatial))
+        self.spatial, self.layout = spatial, layout
+        self.groups = geometry.integer("groups", groups, minimum=1)
+        image, kernel = (
+            ", ".join(checks.IMAGE_AXES[spatial]),
+            ", ".join(checks.KERNEL_AXES[spatial]),
+        )
+        if len(x) not in (spatial + 1, spatial + 2) or len(w) != spatial + 2:
+            raise ShapeError(
+                f"{name} takes x (N, C, {image}) or (C, {image}) with w (C, K/groups, {kernel}); "
+                f"got x {x} and w {w}"
+            )
+        order = checks.LAYOUTS[layout]
+        whole = x if len(x) == spatial + 2 else (1, *x)
+        _, c, *self.image = (whole[axis] for axis in order)
+        self.x, self.kernel = x, w[2:]
+        axes = checks.array_axes(len(x), layout)
+        self.shapes = (
+            f"x {checks.format_shape(x, axes)}, "
+            f"w {checks.format_shape(w, ('C', 'K/groups', *checks.KERNEL_AXES[spatial]))}"
+        )
+        if c != w[0]:
+            raise ShapeError(
+                f"w expects {w[0]} input channels, x has {c}: w of {name} is (C, K/groups, "
+                f"{kernel}); check layout= (got {self.shapes})"
+            )
+        if c % self.groups:
+            raise ShapeError(f"groups={self.groups} does not divide C={c} (got {self.shapes})")
+        for axis, size in zip(checks.IMAGE_AXES[spatial], self.image, strict=True):
+            if size == 0:
+                raise ShapeError(f"x has no pixels along {axis}: {self.shapes}")
+        self.channels = w[1] * self.groups
+        self.y_shape: Shape = ()
+
+    def resolve(
+        self, stride: Any, pad: Any, dilation: Any, output_padding: Any, output_shape: Any
+    ) -> geometry.Resolved:
+        """Find the size of y, and the pads of the convolution that takes it to x."""
+        axes = geometry.AXES[self.spatial]
+        strides = geometry.sizes("stride", stride, 1, axes)
+        dilations = geometry.sizes("dilation", dilation, 1, axes)
+        extra = geometry.sizes("output_padding", output_padding, 0, axes)
+        full = [
+            (size - 1) * step + (taps - 1) * spread + 1
+            for size, step, taps, spread in zip(
+                self.image, strides, self.kernel, dilations, strict=True
+            )
+        ]
+        for added, step, spread in zip(extra, strides, dilations, strict=True):
+            if added >= max(step, spread):
+                raise ShapeError(
+                    f"output_padding={output_padding!r} must be smaller than stride "
+                    f"{strides} or dilation {dilations} along each axis ({self.shapes})"
+                )
+        pads: tuple[Pair, ...]
+        if output_shape is not None:
+            sizes = geometry.sizes("output_shape", output_shape, 1, axes)
+            lower = pad == "same_lower"
+            pads = tuple(
+                _cut(whole + added - size, lower)
+                for whole, added, size in zip(full, extra, sizes, strict=True)
+            )
+        elif isinstance(pad, str):
+            pads, sizes = self._named_pads(pad, full, extra, strides)
+        else:
+            pads = geometry.resolve_pad(pad, self.image, self.kernel, strides, dilations)
+            sizes = tuple(
+                whole + added - sum(cut)
+                for whole, added, cut in zip(full, extra, pads, strict=True)
+            )
+        self._check(sizes, full, pads)
+        # what the convolution of y must not see, so that its output is x and no more
+        ends = geometry.Resolved(
+            (cut[0], whole - size - cut[0])
+            for whole, size, cut in zip(full, sizes, pads, strict=True)
+        )
+        whole_shape = {"N": self._batch(), "C": self.channels}
+        whole_shape.update(zip(checks.IMAGE_AXES[self.spatial], sizes, strict=True))
+        self.y_shape = tuple(
+            whole_shape[axis] for axis in checks.array_axes(len(self.x), self.layout)
+        )
+        return ends
+
+    def _batch(self) -> int:
+        return self.x[0] if len(self.x) == self.spatial + 2 else 1
+
+    def _named_pads(
+        self, pad: str, full: list[int], extra: Shape, strides: Shape
+    ) -> tuple[tuple[Pair, ...], Shape]:
+        """``same``: y is `stride` times as large as x; ``full`` has no meaning here."""
+        geometry.check_choice("pad", pad, ("valid", "same", "same_lower"))
+        if pad == "valid":
+            return ((0, 0),) * self.spatial, tuple(
+                whole + added for whole, added in zip(full, extra, strict=True)
+            )
+        sizes = tuple(size * step for size, step in zip(self.image, strides, strict=True))
+        lower = pad == "same_lower"
+        return tuple(
+            _cut(whole + added - size, lower)
+            for whole, added, size in zip(full, extra, sizes, strict=True)
+        ), sizes
+
+    def _check(self, sizes: Shape, full: list[int], pads: tuple[Pair, ...]) -> None:
+        for axis, size, whole, cut in zip(
+            checks.IMAGE_AXES[self.spatial], sizes, full, pads, strict=True
+        ):
+            if size < 1:
+                raise ShapeError(
+                    f"the output would be empty along {axis}: the copies of the kernel cover "
+                    f"{whole} pixels and pad cuts off {sum(cut)}: {self.shapes}; use less pad"
+                )
+
+
+def _cut(total: int, lower: bool) -> Pair:
+    """Share out what is cut off, or added where it is negative."""
+    small = total // 2
+    return (total - small, small) if lower else (small, total - small)
+
+
+conv_transpose1d = _transposed(1)
+conv_transpose2d = _transposed(2)
+conv_transpose3d = _transposed(3)
