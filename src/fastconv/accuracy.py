@@ -92,11 +92,13 @@ def expected(
 ) -> Expected:
     """Compute the exact result and its bound, from logical NCHW x and (K, C/groups, R, S) w.
 
-    `algorithm` names one of `FAST`, whose bound replaces the strict one.
+    For gradients x and w are the operands in the order of `fastconv.lowering`: the gradient of y
+    and w for that of x, x and the gradient of y for that of w. `algorithm` names one of `FAST`,
+    whose bound replaces the strict one.
     O(2 * macs) in longdouble; use `check` with ``channels`` for large problems.
     """
     if not is_float(problem.out_dtype):
-        y = np.empty((problem.n, problem.k, problem.p, problem.q), problem.out_dtype)
+        y = np.empty(reference.logical_shape(problem), problem.out_dtype)
         reference.run(problem, None, x, w, bias, y)  # type: ignore[arg-type]
         zero = np.zeros(y.shape, WIDE)
         return Expected(y, zero, zero)
@@ -106,8 +108,9 @@ def expected(
             problem, np.abs(x.astype(WIDE)), np.abs(w.astype(WIDE)), WIDE
         )
         if bias is not None:
-            y = y + bias.astype(WIDE)[:, None, None]
-            magnitude = magnitude + np.abs(bias.astype(WIDE))[:, None, None]
+            addend = bias.astype(WIDE).reshape(-1, *(1,) * problem.spatial)
+            y = y + addend
+            magnitude = magnitude + np.abs(addend)
         if algorithm is None:
             bound = _strict_bound(problem, magnitude)
         else:

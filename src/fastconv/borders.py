@@ -48,3 +48,15 @@ def source_index(index: np.ndarray[Any, Any], size: int, mode: str) -> np.ndarra
         folded = index % (2 * (size - 1))
         source = np.minimum(folded, 2 * (size - 1) - folded)
     return source
+
+
+def most_copies(size: int, pad: tuple[int, int], mode: str) -> int:
+    """Bound how often `source_index` maps a padded axis to one element, itself included."""
+    total = size + sum(pad)
+    if mode == "constant":
+        return 1
+    if mode == "edge":
+        return 1 + (sum(pad) if size == 1 else max(pad))
+    if mode == "reflect" and size > 1:
+        return 2 * -(-total // (2 * (size - 1)))
+    return 1 + -(-total // size)

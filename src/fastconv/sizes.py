@@ -16,11 +16,13 @@ one dimension are images of height 1.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeVar
 
 from . import checks, geometry
+from .borders import most_copies
 from .checks import array_axes, weight_axes
 from .dtypes import accumulator, itemsize
 from .geometry import Pads, Pair, Shape
@@ -225,12 +227,18 @@ class ConvSizes:
     def reduction(self) -> int:
         """Most products summed for one element of the result: the n of the error bounds.
 
-        (C/groups) * R * S for y, (K/groups) * R * S for the gradient of x, N * P * Q for that of w.
+        (C/groups) * R * S for y, N * P * Q for the gradient of w, (K/groups) * R * S for that of x,
+        times the copies of a pixel that the border may hold.
         """
         if self.result == "w":
             return self.n * self.depth.outputs * self.p * self.q
-        channels = self.k if self.result == "x" else self.c
-        return channels // self.groups * self.taps
+        if self.result == "y":
+            return self.c // self.groups * self.taps
+        copies = (
+            most_copies(size, pad, self.pad_mode)
+            for size, pad in zip(self.x_image, self.pads, strict=True)
+        )
+        return self.k // self.groups * self.taps * math.prod(copies)
 
     @property
     def out_elements(self) -> int:

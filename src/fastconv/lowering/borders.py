@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import module_of
+from ..arguments import module_of, readable
 from ..borders import source_index
-from ..dtypes import as_dtype, itemsize
+from ..dtypes import as_dtype, is_float, itemsize
 from ..geometry import Pair
 from ..problem import ConvProblem
 from .input_grad import Run
@@ -30,9 +30,16 @@ def _padded(problem: ConvProblem) -> ConvProblem:
     )  # fmt: skip
 
 
+def _wide(problem: ConvProblem) -> ConvProblem:
+    """Return the problem with sums as its result, which the border is still to be added to."""
+    dtype = problem.accumulator if is_float(problem.dtype) else problem.dtype
+    return replace(problem, dtype=dtype, out_dtype=problem.accumulator)
+
+
 def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
     """Return the problem on the padded image."""
-    yield _padded(problem)
+    padded = _padded(problem)
+    yield padded if problem.result == "w" else _wide(padded)
 
 
 def scratch_bytes(problem: ConvProblem) -> int:
@@ -59,9 +66,9 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -
         image = a[:, :, xp.asarray(rows)][:, :, :, xp.asarray(columns)]
         inner(padded, image, b, bias, out)
         return
-    wide = replace(padded, dtype=problem.accumulator, out_dtype=problem.accumulator)
-    dtype = as_dtype(problem.accumulator)
-    a, b = (array if array.dtype == dtype else array.astype(dtype) for array in (a, b))
+    wide = _wide(padded)
+    dtype = as_dtype(wide.out_dtype)
+    a, b = (readable(xp, array, wide.dtype) for array in (a, b))
     gx = xp.empty((wide.n, wide.c, wide.h, wide.w), dtype=dtype)
     inner(wide, a, b, None, gx)
     gx = _fold(gx, 3, problem.w, problem.pad[1], columns)
