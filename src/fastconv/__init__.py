@@ -31,7 +31,17 @@ from .operators.gradients import (
     conv3d_input_grad,
     conv3d_weight_grad,
 )
-from .operators.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .operators.transposed import (
+    conv_transpose1d,
+    conv_transpose1d_input_grad,
+    conv_transpose1d_weight_grad,
+    conv_transpose2d,
+    conv_transpose2d_input_grad,
+    conv_transpose2d_weight_grad,
+    conv_transpose3d,
+    conv_transpose3d_input_grad,
+    conv_transpose3d_weight_grad,
+)
 from .options import options
 from .plan import Conv2dPlan, plan_conv2d
 from .problem import ConvProblem, Cost
@@ -64,8 +74,14 @@ __all__ = [
     "conv3d_weight_grad",
     "conv_cost",
     "conv_transpose1d",
+    "conv_transpose1d_input_grad",
+    "conv_transpose1d_weight_grad",
     "conv_transpose2d",
+    "conv_transpose2d_input_grad",
+    "conv_transpose2d_weight_grad",
     "conv_transpose3d",
+    "conv_transpose3d_input_grad",
+    "conv_transpose3d_weight_grad",
     "explain",
     "options",
     "output_shape",

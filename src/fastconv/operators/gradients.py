@@ -8,34 +8,10 @@ from .. import checks
 from ..arguments import as_array, module_of
 from ..dtypes import accumulator, as_dtype, is_float
 from ..errors import ShapeError
-from ..geometry import Shape, check_choice, integer
+from ..geometry import check_choice
 from ..sizes import Spatial
+from .naming import named, sizes_of
 from .request import Common, Operator, Request, check_output_gradient, held, request
-
-
-def _shape(name: str, value: Any) -> Shape:
-    """Check that `value` is a sequence of sizes, or an array that has one."""
-    sizes = getattr(value, "shape", value)
-    try:
-        return tuple(integer(name, size, 0) for size in sizes)
-    except TypeError:
-        raise TypeError(f"{name} must be a sequence of integers, got {value!r:.60}") from None
-
-
-def _named(operator: Any, name: str, doc: str, spatial: Spatial) -> Any:
-    """Give the operator of one number of dimensions its name and its words."""
-    image, kernel = ", ".join(checks.IMAGE_AXES[spatial]), ", ".join(checks.KERNEL_AXES[spatial])
-    words = {
-        "conv": f"conv{spatial}d",
-        "x": f"(N, C, {image})",
-        "w": f"(K, C/groups, {kernel})",
-        "y": f"(N, K, {', '.join(checks.RESULT_AXES[spatial])})",
-        "layouts": " or ".join(f'"{layout}"' for layout in checks.layouts(spatial)),
-    }
-    operator.__name__ = operator.__qualname__ = name
-    operator.__doc__ = doc.format(**words)
-    return operator
-
 
 _INPUT = """Gradient with respect to x of ``sum(gy * {conv}(x, w))``.
 
@@ -136,11 +112,11 @@ def _input_grad(spatial: Spatial) -> Any:
             stride, pad, dilation, groups, pad_mode, layout, flip, out, dtype, precision, backend,
             threads,
         )  # fmt: skip
-        image = _shape("x_shape", x_shape)
+        image = sizes_of("x_shape", x_shape)
         found = request(name, spatial, "x", gy, w, image, tuple(w.shape), common)
         return check_output_gradient(found, gy)
 
-    return _named(input_grad, name, _INPUT, spatial)
+    return named(input_grad, name, _INPUT, spatial)
 
 
 def _weight_grad(spatial: Spatial) -> Any:
@@ -170,11 +146,11 @@ def _weight_grad(spatial: Spatial) -> Any:
             stride, pad, dilation, groups, pad_mode, layout, flip, out, dtype, precision, backend,
             threads,
         )  # fmt: skip
-        kernel = _shape("w_shape", w_shape)
+        kernel = sizes_of("w_shape", w_shape)
         found = request(name, spatial, "w", x, gy, tuple(x.shape), kernel, common)
         return check_output_gradient(found, gy)
 
-    return _named(weight_grad, name, _WEIGHT, spatial)
+    return named(weight_grad, name, _WEIGHT, spatial)
 
 
 conv1d_input_grad = _input_grad(1)

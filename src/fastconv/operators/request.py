@@ -30,6 +30,11 @@ class Held:
     shape: Shape
     dtype: np.dtype[Any]
 
+    def __getitem__(self, index: tuple[slice, ...]) -> Held:
+        """Return the shape of that part of the array."""
+        sizes = (len(range(n)[i]) for n, i in zip(self.shape, index, strict=True))
+        return Held(tuple(sizes), self.dtype)
+
 
 def held(name: str, value: Any, dtype: Any = None) -> Any:
     """Return an array as it is or converted, and a tuple of sizes as what stands for an array."""
@@ -69,6 +74,12 @@ class Request:
     def run(self) -> Any:
         """Compute it."""
         common = self.common
+        shapes = [v.shape for v in (self.a, self.b, self.bias) if isinstance(v, Held)]
+        if shapes:
+            raise TypeError(
+                f"a tuple of sizes, {shapes[0]}, stands where an array is computed with; only "
+                "explain, cost and output_shape take shapes"
+            )
         options = resolve(common.backend, common.precision, common.threads)
         names = ", ".join(calls.OPERANDS[self.described.problem.result]) + ", bias and out"
         arrays = arguments.array_kind(self.a, self.b, self.bias, common.out, names=names)

@@ -8,7 +8,7 @@ from .. import checks, geometry
 from ..errors import ShapeError
 from ..geometry import Pair, Shape
 from ..sizes import Spatial
-from .gradients import _named
+from .naming import named, sizes_of
 from .request import Common, Operator, Request, held, request
 
 _WORDS = """Transposed convolution: the gradient of {conv} with respect to its input.
@@ -54,6 +54,65 @@ _WORDS = """Transposed convolution: the gradient of {conv} with respect to its i
     """
 
 
+_INPUT = """Gradient with respect to x of ``sum(gy * {conv}(x, w))``: a convolution of gy.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of x, {x}, or without N.
+    w : array
+        (C, K/groups, ...), as in `{conv}`.
+    gy : array
+        Gradient of the output, of the shape that `{conv}` returns.
+    stride, pad, output_padding, output_shape, dilation, groups, flip, layout, dtype, precision, \
+backend, threads
+        As in `{conv}`.
+    out : array, optional
+        Receives the result, and is returned.
+
+    Returns
+    -------
+    array
+        Of shape `x_shape`.
+
+    Raises
+    ------
+    ShapeError
+        gy is not what `{conv}` returns for these shapes, or as `{conv}`.
+    DTypeError, OutputError, BackendUnavailable, BackendUnsupported, MemoryError
+        As `{conv}`.
+    """
+
+_WEIGHT = """Gradient with respect to w of ``sum(gy * {conv}(x, w))``.
+
+    Parameters
+    ----------
+    x : array
+        {x}, or without N.
+    w_shape : sequence of int
+        Shape of w, (C, K/groups, ...).
+    gy : array
+        Gradient of the output, of the shape that `{conv}` returns.
+    stride, pad, output_padding, output_shape, dilation, groups, flip, layout, dtype, precision, \
+backend, threads
+        As in `{conv}`.
+    out : array, optional
+        Receives the result, and is returned.
+
+    Returns
+    -------
+    array
+        Of shape `w_shape`.
+
+    Raises
+    ------
+    ShapeError
+        gy is not what `{conv}` returns for these shapes, or as `{conv}`.
+    DTypeError, OutputError, BackendUnavailable, BackendUnsupported, MemoryError
+        As `{conv}`.
+    """
+
+
 def _transposed(spatial: Spatial) -> Any:
     name = f"conv_transpose{spatial}d"
 
@@ -80,27 +139,100 @@ def _transposed(spatial: Spatial) -> Any:
     ) -> Request:
         x, w = held("x", x, dtype), held("w", w, dtype)
         bias = None if bias is None else held("bias", bias, dtype)
-        first = checks.layouts(spatial)[0]
-        chosen = first if layout is None else layout
-        sizes = _Sizes(name, spatial, tuple(x.shape), tuple(w.shape), chosen, groups)
+        sizes = _Sizes(name, spatial, tuple(x.shape), tuple(w.shape), layout, groups)
         pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
         common = Common(
-            stride, pads, dilation, groups, "constant", chosen, flip, out, dtype, precision,
+            stride, pads, dilation, groups, "constant", sizes.layout, flip, out, dtype, precision,
             backend, threads,
         )  # fmt: skip
         return request(
             name, spatial, "x", x, w, sizes.y_shape, tuple(w.shape), common, bias, activation
         )
 
-    return _named(conv_transpose, name, _WORDS, spatial)
+    return named(conv_transpose, name, _WORDS, spatial)
+
+
+def _input_grad(spatial: Spatial) -> Any:
+    name = f"conv_transpose{spatial}d_input_grad"
+
+    @Operator
+    def input_grad(
+        x_shape: Any,
+        w: Any,
+        gy: Any,
+        stride: Any = 1,
+        pad: Any = 0,
+        *,
+        output_padding: Any = 0,
+        output_shape: Any = None,
+        dilation: Any = 1,
+        groups: int = 1,
+        flip: bool = False,
+        layout: str | None = None,
+        out: Any = None,
+        dtype: Any = None,
+        precision: str | None = None,
+        backend: str | None = None,
+        threads: int | None = None,
+    ) -> Request:
+        w, gy = held("w", w, dtype), held("gy", gy, dtype)
+        image = sizes_of("x_shape", x_shape)
+        sizes = _Sizes(name, spatial, image, tuple(w.shape), layout, groups)
+        pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
+        gy, pads = sizes.seen(gy, pads)
+        common = Common(
+            stride, pads, dilation, groups, "constant", sizes.layout, flip, out, dtype, precision,
+            backend, threads,
+        )  # fmt: skip
+        return request(name, spatial, "y", gy, w, tuple(gy.shape), tuple(w.shape), common)
+
+    return named(input_grad, name, _INPUT, spatial, "conv_transpose")
+
+
+def _weight_grad(spatial: Spatial) -> Any:
+    name = f"conv_transpose{spatial}d_weight_grad"
+
+    @Operator
+    def weight_grad(
+        x: Any,
+        w_shape: Any,
+        gy: Any,
+        stride: Any = 1,
+        pad: Any = 0,
+        *,
+        output_padding: Any = 0,
+        output_shape: Any = None,
+        dilation: Any = 1,
+        groups: int = 1,
+        flip: bool = False,
+        layout: str | None = None,
+        out: Any = None,
+        dtype: Any = None,
+        precision: str | None = None,
+        backend: str | None = None,
+        threads: int | None = None,
+    ) -> Request:
+        x, gy = held("x", x, dtype), held("gy", gy, dtype)
+        kernel = sizes_of("w_shape", w_shape)
+        sizes = _Sizes(name, spatial, tuple(x.shape), kernel, layout, groups)
+        pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
+        gy, pads = sizes.seen(gy, pads)
+        common = Common(
+            stride, pads, dilation, groups, "constant", sizes.layout, flip, out, dtype, precision,
+            backend, threads,
+        )  # fmt: skip
+        return request(name, spatial, "w", gy, x, tuple(gy.shape), kernel, common)
+
+    return named(weight_grad, name, _WEIGHT, spatial, "conv_transpose")
 
 
 class _Sizes:
     """Sizes of a transposed convolution: what y has to be for x to be its convolution."""
 
     def __init__(
-        self, name: str, spatial: Spatial, x: Shape, w: Shape, layout: str, groups: Any
+        self, name: str, spatial: Spatial, x: Shape, w: Shape, layout: str | None, groups: Any
     ) -> None:
+        layout = checks.layouts(spatial)[0] if layout is None else layout
         geometry.check_choice("layout", layout, checks.layouts(spatial))
         self.spatial, self.layout = spatial, layout
         self.groups = geometry.integer("groups", groups, minimum=1)
@@ -134,6 +266,7 @@ class _Sizes:
                 raise ShapeError(f"x has no pixels along {axis}: {self.shapes}")
         self.channels = w[1] * self.groups
         self.y_shape: Shape = ()
+        self.sizes: Shape = ()
 
     def resolve(
         self, stride: Any, pad: Any, dilation: Any, output_padding: Any, output_shape: Any
@@ -177,12 +310,35 @@ class _Sizes:
             (cut[0], whole - size - cut[0])
             for whole, size, cut in zip(full, sizes, pads, strict=True)
         )
+        self.sizes = sizes
         whole_shape = {"N": self._batch(), "C": self.channels}
         whole_shape.update(zip(checks.IMAGE_AXES[self.spatial], sizes, strict=True))
         self.y_shape = tuple(
             whole_shape[axis] for axis in checks.array_axes(len(self.x), self.layout)
         )
         return ends
+
+    def seen(self, gy: Any, pads: geometry.Resolved) -> tuple[Any, geometry.Resolved]:
+        """Return the part of gy whose convolution is the gradient, and the pads it takes."""
+        if tuple(gy.shape) != self.y_shape:
+            axes = checks.array_axes(len(self.x), self.layout)
+            names = [{"C": "K"}.get(axis, axis) for axis in axes]
+            raise ShapeError(
+                f"gy has shape {tuple(gy.shape)}, the output is "
+                f"{checks.format_shape(self.y_shape, names)} for {self.shapes}"
+            )
+        if min(min(pad) for pad in pads) >= 0:
+            return gy, pads
+        cuts = {
+            axis: slice(max(-before, 0), size - max(-after, 0))
+            for axis, size, (before, after) in zip(
+                checks.IMAGE_AXES[self.spatial], self.sizes, pads, strict=True
+            )
+        }
+        axes = checks.array_axes(len(self.x), self.layout)
+        index = tuple(cuts.get(axis, slice(None)) for axis in axes)
+        left = geometry.Resolved((max(before, 0), max(after, 0)) for before, after in pads)
+        return gy[index], left
 
     def _batch(self) -> int:
         return self.x[0] if len(self.x) == self.spatial + 2 else 1
@@ -223,3 +379,9 @@ def _cut(total: int, lower: bool) -> Pair:
 conv_transpose1d = _transposed(1)
 conv_transpose2d = _transposed(2)
 conv_transpose3d = _transposed(3)
+conv_transpose1d_input_grad = _input_grad(1)
+conv_transpose2d_input_grad = _input_grad(2)
+conv_transpose3d_input_grad = _input_grad(3)
+conv_transpose1d_weight_grad = _weight_grad(1)
+conv_transpose2d_weight_grad = _weight_grad(2)
+conv_transpose3d_weight_grad = _weight_grad(3)

@@ -1,0 +1,20 @@
+"""Other libraries that results are held against: tests alone need them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import pytest
+
+
+def oracle(name: str) -> Any:
+    """Import a library, or skip; FASTCONV_REQUIRE_ORACLES makes a missing one a failure."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        required = os.environ.get("FASTCONV_REQUIRE_ORACLES", "")
+        if name.partition(".")[0] in required.split(","):
+            raise
+        pytest.skip(f"{error}: pip install 'fastconv[oracles]'", allow_module_level=True)
