@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -109,10 +110,17 @@ def kernel(w: Any, flip: bool, spatial: int = 2) -> Any:
     return full[(slice(None),) * 2 + (slice(None, None, -1),) * spatial] if flip else full
 
 
+@lru_cache(maxsize=32)
+def _named(dtype: str) -> np.dtype[Any]:
+    """Return the dtype of that name: building and naming dtypes takes microseconds."""
+    return as_dtype(dtype)
+
+
 def readable(xp: Any, array: Any, dtype: str) -> Any:
     """`array` in native `dtype`, aligned, strides in whole items; copied only where it is not."""
-    if array.dtype.name != dtype or not array.dtype.isnative:
-        return array.astype(as_dtype(dtype))
+    wanted = _named(dtype)
+    if array.dtype != wanted:  # another byte order is another dtype
+        return array.astype(wanted)
     return array if xp is not np or _is_plain_memory(array) else array.copy()
 
 
@@ -176,5 +184,7 @@ def _is_masked(value: Any) -> bool:
 
 def _is_plain_memory(array: Any) -> bool:
     """Native byte order, aligned, strides in whole items: what backends compute on."""
-    whole = not any(stride % array.itemsize for stride in array.strides)
-    return bool(array.dtype.isnative and array.flags.aligned and whole)
+    flags, size = array.flags, array.itemsize
+    if not (flags.aligned and array.dtype.isnative):
+        return False
+    return bool(flags.c_contiguous or not any(stride % size for stride in array.strides))

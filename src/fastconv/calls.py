@@ -134,6 +134,12 @@ def choice_for(
     return replace(choice, algorithm=algorithm_for(backend, problem, options, kernel))
 
 
+@lru_cache(maxsize=1024)
+def call_for(described: Described, options: Options, arrays: str) -> Call:
+    """Return the call that these decide; equal ones are decided once."""
+    return Call(described, options, arrays)
+
+
 class Remembered(NamedTuple):
     """A call that will be made again with other arrays of the same shapes, dtypes and options."""
 
@@ -170,6 +176,7 @@ def remember(key: Any, call: Call, flip: bool, image: str, around: Options) -> N
 def forget() -> None:
     """Forget all calls, and what they chose."""
     _remembered.clear()
+    call_for.cache_clear()
     dispatch.select.cache_clear()
 
 

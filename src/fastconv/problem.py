@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -148,6 +148,15 @@ class ConvProblem(ConvSizes):
         checks.check_result(problem.y_image, image, kernel, pads, dilations, shapes)
         problem._check_bytes()
         return problem
+
+    @cached_property
+    def _hash(self) -> int:
+        values = (getattr(self, field.name) for field in fields(self))
+        return hash(tuple(values))
+
+    def __hash__(self) -> int:
+        """Hash all fields once: problems are the keys of many caches."""
+        return self._hash
 
     def with_batch(self, n: int) -> ConvProblem:
         """Return the same problem for `n` images; raises `SizeError` as `describe` does."""

@@ -21,6 +21,7 @@ from ..problem import ConvProblem
 from . import borders, input_grad, volume, weight_grad
 
 
+@lru_cache(maxsize=1024)
 def canonical(problem: ConvProblem) -> ConvProblem:
     """Return the same problem on images of two dimensions, or volumes, with batch and channels."""
     if problem.spatial == 3:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -96,13 +97,39 @@ def _part(problem: ConvProblem, rows: Phase, columns: Phase) -> ConvProblem:
     )  # fmt: skip
 
 
+class Step(NamedTuple):
+    """The convolution of one phase, and which parts of the arrays it is of."""
+
+    part: ConvProblem
+    image: tuple[slice, ...] | None  # of gy; None: zeros
+    taps: tuple[slice, ...]  # of w
+    target: tuple[slice, ...]  # of gx
+
+
+@lru_cache(maxsize=1024)
+def _steps(problem: ConvProblem) -> tuple[Step, ...]:
+    """Return one step for each phase."""
+    whole = slice(None)
+    return tuple(
+        Step(
+            _part(problem, rows, columns),
+            (whole, whole, rows.pixels, columns.pixels) if rows.met and columns.met else None,
+            (whole, whole, rows.taps, columns.taps),
+            (whole, whole, rows.rows, columns.rows),
+        )
+        for rows, columns in _pairs(problem)
+    )
+
+
 def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
     """Return the convolution of each phase."""
-    return (_part(problem, rows, columns) for rows, columns in _pairs(problem))
+    return (step.part for step in _steps(problem))
 
 
 def transposed_weights(w: Any, groups: int) -> Any:
     """View w (K, C/groups, ...) as weights from K to C channels; copied for several groups."""
+    if groups == 1:
+        return w.swapaxes(0, 1)
     split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).swapaxes(1, 2)
     return split.reshape(groups * w.shape[1], w.shape[0] // groups, *w.shape[2:])
 
@@ -110,16 +137,14 @@ def transposed_weights(w: Any, groups: int) -> Any:
 def run(inner: Run, problem: ConvProblem, gy: Any, w: Any, bias: Any, out: Any) -> None:
     """Compute the gradient of x with respect to y into `out`."""
     kernel = transposed_weights(w, problem.groups)
-    for rows, columns in _pairs(problem):
-        part = _part(problem, rows, columns)
-        target = out[:, :, rows.rows, columns.rows]
-        if rows.met and columns.met:
-            image = gy[:, :, rows.pixels, columns.pixels]
-            taps = kernel[:, :, rows.taps, columns.taps]
-        else:
+    for step in _steps(problem):
+        part = step.part
+        if step.image is None:
             image = zeros_like(gy, (part.n, part.c, part.h, part.w))
             taps = zeros_like(w, part.w_shape)
-        inner(part, image, taps, bias, target)
+        else:
+            image, taps = gy[step.image], kernel[step.taps]
+        inner(part, image, taps, bias, out[step.target])
 
 
 def zeros_like(array: Any, shape: tuple[int, ...]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec
 import numpy as np
 
 from .. import arguments, calls, dispatch
-from ..calls import Call, Described
+from ..calls import Described
 from ..checks import array_axes, format_shape
 from ..dtypes import as_dtype
 from ..errors import ShapeError
@@ -85,7 +85,7 @@ class Request:
         arrays = arguments.array_kind(self.a, self.b, self.bias, common.out, names=names)
         if common.out is not None:
             arguments.check_output(calls.namespace(arrays), *self.described, common.out)
-        call = Call(self.described, options, arrays)
+        call = calls.call_for(self.described, options, arrays)
         return call.run(self.a, self.b, self.bias, common.out, common.flip)
 
     def explain(self) -> Explanation:
