@@ -27,7 +27,8 @@ LAYERS = [
     {"accuracy", "dispatch"},
     {"explanation", "_config", "peak"},
     {"calls"},
-    {"api", "operators", "plan"},
+    {"api", "plan"},
+    {"operators"},
     {""},
 ]
 APPLICATION = len(LAYERS)

@@ -163,7 +163,7 @@ class Conv2dPlan:
         planned = self._call
         arrays = arguments.array_kind(x, self._w, out)
         x = arguments.as_array("x", x)
-        call = self._for_batch(self._batch_of(x.shape))
+        call = self._for_batch(batch_of(self.problem, x.shape))
         if x.dtype != self._x_dtype:
             self._check_dtype(x.dtype)
         if out is not None:
@@ -208,21 +208,6 @@ class Conv2dPlan:
         )  # fmt: skip
         return make, (self._w, problem.x_shape)
 
-    def _batch_of(self, shape: Shape) -> int:
-        """N of an x of this shape, which must otherwise be the planned one."""
-        problem = self.problem
-        expected = problem.x_shape
-        if problem.rank == 4 and len(shape) == 4 and shape[1:] == expected[1:]:
-            return int(shape[0])
-        if shape == expected:
-            return 1
-        axes = array_axes(problem.rank, problem.layout)
-        sizes = format_shape(expected, axes)
-        if problem.rank == 4:
-            sizes = f"(N, {format_shape(expected[1:], axes[1:])[1:]} with any N"
-        got = format_shape(shape, axes) if len(shape) == len(axes) else str(shape)
-        raise ShapeError(f"the plan was made for x {sizes}, got x {got}; plan another")
-
     def _for_batch(self, n: int) -> Call:
         """Return the planned call for n images; sizes are checked anew."""
         call = self._calls.get(n)
@@ -241,6 +226,23 @@ class Conv2dPlan:
                 f"{self._call.promotion.computed}; from x of {dtype} conv2d computes "
                 f"{promotion.computed}: convert x, or plan with x_dtype={dtype.name!r}"
             )
+
+
+def batch_of(problem: ConvProblem, shape: Shape) -> int:
+    """N of a first operand of this shape, which must otherwise be the planned one."""
+    expected = problem.y_shape if problem.result == "x" else problem.x_shape
+    batched = problem.rank == problem.spatial + 2
+    if batched and len(shape) == len(expected) and shape[1:] == expected[1:]:
+        return int(shape[0])
+    if shape == expected:
+        return 1
+    name = calls.OPERANDS[problem.result][0]
+    axes = array_axes(problem.rank, problem.layout)
+    sizes = format_shape(expected, axes)
+    if batched:
+        sizes = f"(N, {format_shape(expected[1:], axes[1:])[1:]} with any N"
+    got = format_shape(shape, axes) if len(shape) == len(axes) else str(shape)
+    raise ShapeError(f"the plan was made for {name} {sizes}, got {name} {got}; plan another")
 
 
 def _image_shape(x_shape: Any) -> Shape:

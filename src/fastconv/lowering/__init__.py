@@ -10,15 +10,15 @@ and the gradient of y for that of w. Images are (N, C, [D,] [H,] W) whatever the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from ..backends import Algorithm, Backend, computes
+from ..backends import Algorithm, Backend, Weights, computes, pack
 from ..options import Options
 from ..problem import ConvProblem
 from . import borders, input_grad, volume, weight_grad
+from .way import Key, Way
 
 
 @lru_cache(maxsize=1024)
@@ -42,20 +42,9 @@ def _parts(backend: Any, problem: ConvProblem) -> tuple[ConvProblem, ...]:
     if computes(backend, problem):
         return (problem,)
     found: dict[ConvProblem, None] = {}
-    for part in _split(problem):
+    for part in _way(problem).parts(problem):
         found.update(dict.fromkeys(_parts(backend, part)))
     return tuple(found)
-
-
-def _split(problem: ConvProblem) -> Iterator[ConvProblem]:
-    """Return the problems one step below, not all of which a backend need compute."""
-    if problem.spatial == 3:
-        return volume.parts(problem)
-    if problem.pad_mode != "constant":
-        return borders.parts(problem)
-    if problem.result == "x":
-        return input_grad.parts(problem)
-    return weight_grad.parts(problem)
 
 
 def algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algorithm:
@@ -69,33 +58,67 @@ def algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algor
     return Algorithm(" and ".join(names), scratch + own(canonical(problem)))
 
 
+class Kept:
+    """Weights of a plan, packed part by part when they are first used; any number of threads."""
+
+    def __init__(self, image: str) -> None:
+        self._image = image
+        self._packed: dict[Key, Weights] = {}
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the weights packed so far."""
+        return sum(weights.packed_bytes for weights in self._packed.values())
+
+    def run(
+        self, backend: Backend, part: ConvProblem, options: Options, a: Any, b: Any, bias: Any,
+        out: Any, key: Key,
+    ) -> None:  # fmt: skip
+        """Compute a part whose weights are always those of the same `key`."""
+        weights = self._packed.get(key)
+        if weights is None:
+            packed = pack(backend, part, options, b, bias, self._image)
+            weights = self._packed.setdefault(key, packed)
+        weights.run(part, options, a, out)
+
+
 def run(
-    backend: Backend, problem: ConvProblem, options: Options, a: Any, b: Any, bias: Any, out: Any
+    backend: Backend,
+    problem: ConvProblem,
+    options: Options,
+    a: Any,
+    b: Any,
+    bias: Any,
+    out: Any,
+    kept: Kept | None = None,
 ) -> None:
-    """Compute `problem` into `out` by the problems that `backend` computes."""
-    if computes(backend, problem):
+    """Compute `problem` into `out` by the problems that `backend` computes.
+
+    `kept` are packed weights, of a plan whose b and bias never change.
+    """
+    if kept is None and computes(backend, problem):
         backend.run(problem, options, a, b, bias, out)
         return
-    plane = problem.spatial == 1
-    if plane:
+
+    def inner(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
+        if part.out_elements == 0:
+            return
+        if not computes(backend, part):
+            _way(part).run(inner, part, a, b, bias, out, key)
+        elif kept is not None:
+            kept.run(backend, part, options, a, b, bias, out, key)
+        else:
+            backend.run(part, options, a, b, bias, out)
+
+    if problem.spatial == 1:
         a, b, out = (array[:, :, None] for array in (a, b, out))
-    _run(backend, canonical(problem), options, a, b, bias, out)
+    inner(canonical(problem), a, b, bias, out, ())
 
 
-def _run(
-    backend: Backend, problem: ConvProblem, options: Options, a: Any, b: Any, bias: Any, out: Any
-) -> None:
-    def inner(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -> None:
-        _run(backend, part, options, a, b, bias, out)
-
-    if problem.out_elements == 0:
-        return
-    if computes(backend, problem):
-        backend.run(problem, options, a, b, bias, out)
-    elif problem.spatial == 3:
-        volume.run(inner, problem, a, b, bias, out)
-    elif problem.pad_mode != "constant":
-        borders.run(inner, problem, a, b, bias, out)
-    else:
-        way = input_grad.run if problem.result == "x" else weight_grad.run
-        way(inner, problem, a, b, bias, out)
+def _way(problem: ConvProblem) -> Way:
+    """Return the module that splits a problem."""
+    if problem.spatial == 3:
+        return volume
+    if problem.pad_mode != "constant":
+        return borders
+    return input_grad if problem.result == "x" else weight_grad

@@ -18,7 +18,7 @@ from ..borders import source_index
 from ..dtypes import as_dtype, is_float, itemsize
 from ..geometry import Pair
 from ..problem import ConvProblem
-from .input_grad import Run
+from .way import Key, Run
 
 
 def _padded(problem: ConvProblem) -> ConvProblem:
@@ -54,7 +54,7 @@ def _sources(size: int, pad: Pair, mode: str) -> Any:
     return source_index(np.arange(-pad[0], size + pad[1]), size, mode)
 
 
-def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -> None:
+def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
     """Compute a gradient of a problem whose border repeats pixels of the image."""
     padded = _padded(problem)
     xp = module_of(out)
@@ -64,13 +64,13 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -
     )
     if problem.result == "w":
         image = a[:, :, xp.asarray(rows)][:, :, :, xp.asarray(columns)]
-        inner(padded, image, b, bias, out)
+        inner(padded, image, b, bias, out, key)
         return
     wide = _wide(padded)
     dtype = as_dtype(wide.out_dtype)
     a, b = (readable(xp, array, wide.dtype) for array in (a, b))
     gx = xp.empty((wide.n, wide.c, wide.h, wide.w), dtype=dtype)
-    inner(wide, a, b, None, gx)
+    inner(wide, a, b, None, gx, key)
     gx = _fold(gx, 3, problem.w, problem.pad[1], columns)
     out[...] = _fold(gx, 2, problem.h, problem.pad[0], rows)
 

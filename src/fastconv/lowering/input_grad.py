@@ -11,7 +11,7 @@ them never multiplied (Shi et al., "Is the deconvolution layer the same as a con
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -20,9 +20,7 @@ from typing import Any, NamedTuple
 from ..arguments import module_of
 from ..geometry import Pair
 from ..problem import ConvProblem
-
-#: Computes a problem from logical arrays: (problem, a, b, bias, out).
-Run = Callable[[ConvProblem, Any, Any, Any, Any], None]
+from .way import Key, Run
 
 
 class Phase(NamedTuple):
@@ -134,17 +132,17 @@ def transposed_weights(w: Any, groups: int) -> Any:
     return split.reshape(groups * w.shape[1], w.shape[0] // groups, *w.shape[2:])
 
 
-def run(inner: Run, problem: ConvProblem, gy: Any, w: Any, bias: Any, out: Any) -> None:
+def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
     """Compute the gradient of x with respect to y into `out`."""
-    kernel = transposed_weights(w, problem.groups)
-    for step in _steps(problem):
+    kernel = transposed_weights(b, problem.groups)
+    for number, step in enumerate(_steps(problem)):
         part = step.part
         if step.image is None:
-            image = zeros_like(gy, (part.n, part.c, part.h, part.w))
-            taps = zeros_like(w, part.w_shape)
+            image = zeros_like(a, (part.n, part.c, part.h, part.w))
+            taps = zeros_like(b, part.w_shape)
         else:
-            image, taps = gy[step.image], kernel[step.taps]
-        inner(part, image, taps, bias, out[step.target])
+            image, taps = a[step.image], kernel[step.taps]
+        inner(part, image, taps, bias, out[step.target], (*key, number))
 
 
 def zeros_like(array: Any, shape: tuple[int, ...]) -> Any:

@@ -17,7 +17,7 @@ from ..borders import source_index
 from ..dtypes import as_dtype, is_float, itemsize
 from ..problem import ConvProblem
 from ..sizes import FLAT
-from .input_grad import Run
+from .way import Key, Run
 
 #: Bytes of sums that wait for their last tap.
 BLOCK_BYTES = 1 << 20
@@ -130,7 +130,7 @@ def scratch_bytes(problem: ConvProblem) -> int:
     return planes * _plane_bytes(problem) + whole
 
 
-def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -> None:
+def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
     """Compute a volume, or a gradient of it, plane by plane."""
     xp = module_of(out)
     dtype = as_dtype(problem.accumulator)
@@ -143,7 +143,7 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -
         for image in range(problem.n):
             first, second, target = _views(problem, block, image, a, b, sums)
             temporary = xp.empty(target.shape, dtype=dtype)
-            inner(part, first, second, None, temporary)
+            inner(part, first, second, None, temporary, (*key, block.tap))
             target += temporary
     if sums is out:
         return
@@ -155,7 +155,7 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -
     plane = xp.empty((1, part.k, part.p, part.q), dtype=dtype)
     for image in range(problem.n):
         for depth in range(sums.shape[2]):
-            inner(part, sums[image : image + 1, :, depth], one, bias, plane)
+            inner(part, sums[image : image + 1, :, depth], one, bias, plane, (*key, "finish"))
             out[image, :, depth] = plane[0]
 
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from ..geometry import Pair
 from ..problem import ConvProblem
-from .input_grad import Run, zeros_like
+from .input_grad import zeros_like
+from .way import Key, Run
 
 
 class Reach(NamedTuple):
@@ -62,7 +63,7 @@ def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
     yield _part(problem, *_reaches(problem))
 
 
-def run(inner: Run, problem: ConvProblem, x: Any, gy: Any, bias: Any, out: Any) -> None:
+def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
     """Compute the gradient of w into `out`."""
     rows, columns = _reaches(problem)
     part = _part(problem, rows, columns)
@@ -71,9 +72,9 @@ def run(inner: Run, problem: ConvProblem, x: Any, gy: Any, bias: Any, out: Any) 
         outputs = slice(group * part.k, (group + 1) * part.k)
         if met:
             channels = slice(group * part.n, (group + 1) * part.n)
-            image = x[:, channels, rows.pixels, columns.pixels].swapaxes(0, 1)
-            kernel = gy[:, outputs].swapaxes(0, 1)
+            image = a[:, channels, rows.pixels, columns.pixels].swapaxes(0, 1)
+            kernel = b[:, outputs].swapaxes(0, 1)
         else:
-            image = zeros_like(x, (part.n, part.c, part.h, part.w))
-            kernel = zeros_like(gy, part.w_shape)
-        inner(part, image, kernel, None, out[outputs].swapaxes(0, 1))
+            image = zeros_like(a, (part.n, part.c, part.h, part.w))
+            kernel = zeros_like(b, part.w_shape)
+        inner(part, image, kernel, None, out[outputs].swapaxes(0, 1), (*key, group))

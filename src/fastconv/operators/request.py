@@ -19,6 +19,7 @@ from ..geometry import Shape
 from ..options import resolve
 from ..problem import Cost
 from ..sizes import Result, Spatial
+from .plan import OperatorPlan
 
 P = ParamSpec("P")
 
@@ -88,6 +89,14 @@ class Request:
         call = calls.call_for(self.described, options, arrays)
         return call.run(self.a, self.b, self.bias, common.out, common.flip)
 
+    def plan(self) -> OperatorPlan:
+        """Fix the weights, for many first operands."""
+        if self.described.problem.result == "w":
+            raise TypeError("a weight gradient has no weights that a plan could keep")
+        if isinstance(self.b, Held):
+            raise TypeError(f"w must be an array to be planned with, got a shape {self.b.shape}")
+        return OperatorPlan(self)
+
     def explain(self) -> Explanation:
         """Say what would run, and why."""
         options = resolve(self.common.backend, self.common.precision, self.common.threads)
@@ -114,6 +123,8 @@ def request(
     activation: str | None = None,
 ) -> Request:
     """Check a call and describe it; `x_shape` and `w_shape` are those of the convolution."""
+    if isinstance(a, Held) and not isinstance(b, Held):  # a shape is of the weights' dtype
+        a = Held(a.shape, b.dtype)
     described = calls.describe_any(
         x_shape, w_shape, a.dtype, b.dtype, common.stride, common.pad, common.dilation,
         common.groups, bias, activation, common.pad_mode, common.layout, common.dtype, spatial,
@@ -140,7 +151,7 @@ class Operator(Generic[P]):
 
     ``operator(...)`` computes. ``operator.explain(...)``, ``operator.cost(...)`` and
     ``operator.output_shape(...)`` take the same arguments, or shapes in the place of arrays, and
-    compute nothing.
+    compute nothing. ``operator.plan(...)`` keeps the weights for many calls.
     """
 
     def __init__(self, describe: Callable[P, Request]) -> None:
@@ -162,6 +173,16 @@ class Operator(Generic[P]):
     def output_shape(self, *args: P.args, **kwargs: P.kwargs) -> Shape:
         """Shape of a call's result."""
         return self._describe(*args, **kwargs).described.problem.out_shape
+
+    def plan(self, *args: P.args, **kwargs: P.kwargs) -> OperatorPlan:
+        """Fix the weights: the arguments of a call, with a shape in the place of x, or of gy.
+
+        Returns
+        -------
+        OperatorPlan
+            Call it with arrays of that shape, of any batch size.
+        """
+        return self._describe(*args, **kwargs).plan()
 
     def __repr__(self) -> str:
         """Print the name."""
