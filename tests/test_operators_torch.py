@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.operators import OperatorCase, cases
@@ -95,3 +96,31 @@ def test_transposed_convolutions_and_their_gradients(
     close(got, w.grad, f"{case}, weight gradient")
     got = getattr(fastconv, f"conv{case.spatial}d_bias_grad")(turned, layout=case.layout)
     close(got, bias.grad, f"{case}, bias gradient")
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "leaky_relu", "sigmoid", "tanh", "gelu"])
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+def test_all_gradients_at_once_through_the_activation(spatial: int, activation: str | None) -> None:
+    rng = np.random.default_rng(spatial)
+    image = (9, 8, 7)[:spatial]
+    x, w, bias = (
+        torch.tensor(rng.standard_normal(shape), requires_grad=True)
+        for shape in ((2, 4, *image), (6, 2, *(3,) * spatial), (6,))
+    )
+    y = getattr(functional, f"conv{spatial}d")(x, w, bias, 2, 1, 1, 2)
+    if activation is not None:
+        y = getattr(functional, activation)(y)
+    gy = rng.standard_normal(y.shape)
+    y.backward(torch.tensor(gy))
+    found = getattr(fastconv, f"conv{spatial}d_grads")(
+        x.detach().numpy(), w.detach().numpy(), gy, 2, 1, groups=2, bias=bias.detach().numpy(),
+        activation=activation,
+    )  # fmt: skip
+    for got, want, name in zip(found, (x.grad, w.grad, bias.grad), found._fields, strict=True):
+        close(got, want, name)
+    some = getattr(fastconv, f"conv{spatial}d_grads")(
+        x.detach().numpy(), w.detach().numpy(), gy, 2, 1, groups=2, wanted=["w"]
+    )
+    assert some.x is None
+    assert some.bias is None
+    assert some.w.shape == w.shape

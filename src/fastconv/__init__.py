@@ -31,6 +31,7 @@ from .operators.gradients import (
     conv3d_input_grad,
     conv3d_weight_grad,
 )
+from .operators.together import Gradients, conv1d_grads, conv2d_grads, conv3d_grads
 from .operators.transposed import (
     conv_transpose1d,
     conv_transpose1d_input_grad,
@@ -55,6 +56,7 @@ __all__ = [
     "DTypeError",
     "Explanation",
     "FastconvError",
+    "Gradients",
     "OutputError",
     "ShapeError",
     "SizeError",
@@ -62,14 +64,17 @@ __all__ = [
     "available_backends",
     "conv1d",
     "conv1d_bias_grad",
+    "conv1d_grads",
     "conv1d_input_grad",
     "conv1d_weight_grad",
     "conv2d",
     "conv2d_bias_grad",
+    "conv2d_grads",
     "conv2d_input_grad",
     "conv2d_weight_grad",
     "conv3d",
     "conv3d_bias_grad",
+    "conv3d_grads",
     "conv3d_input_grad",
     "conv3d_weight_grad",
     "conv_cost",
