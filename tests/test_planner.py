@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import fastconv
 from fastconv import ConvProblem, geometry
 from fastconv.borders import PAD_MODES, source_index
-from fastconv.dtypes import FLOATS, INTEGERS, promote
 from fastconv.checks import INDEX_LIMIT
+from fastconv.dtypes import FLOATS, INTEGERS, promote
 
 SMALL = st.integers(1, 9)
 HUGE = st.one_of(st.integers(1, 50), st.integers(1, 2**40), st.integers(2**60, 2**66))
