@@ -5,6 +5,7 @@
 (1, 4, 8, 8)
 """
 
+import importlib
 from typing import Any
 
 from ._config import available_backends, show_config
@@ -14,6 +15,7 @@ from .errors import (
     BackendUnsupported,
     DTypeError,
     FastconvError,
+    GradientError,
     OutputError,
     ShapeError,
     SizeError,
@@ -57,6 +59,7 @@ __all__ = [
     "Explanation",
     "FastconvError",
     "Gradients",
+    "GradientError",
     "OutputError",
     "ShapeError",
     "SizeError",
@@ -96,9 +99,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Look the version up only when it is asked for: reading metadata costs milliseconds."""
+    """Look up what few ask for only when they do: reading metadata costs milliseconds."""
     if name == "__version__":
         from ._config import version
 
         return version()
+    if name == "grad":
+        return importlib.import_module(".grad", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,3 +27,7 @@ class BackendUnsupported(FastconvError, NotImplementedError):
 
 class SizeError(FastconvError, MemoryError):
     """A result too large for any address space, refused before anything is allocated."""
+
+
+class GradientError(FastconvError, AssertionError):
+    """Gradients that differences contradict: what `fastconv.grad.check` raises on request."""
