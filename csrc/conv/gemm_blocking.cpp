@@ -24,6 +24,8 @@ constexpr double kStoreVector = 1.5;     // storing one
 constexpr double kFewRows = 4;           // a tile of fewer rows waits for its own sums
 constexpr double kMemoryBytes = 12.0;    // bytes a cycle of weights that no cache holds
 constexpr double kCopyVector = 12.0;     // one vector of an image copied with its border
+constexpr double kListStep = 2.0;        // a step in a table of those that meet the image
+constexpr double kListedTables = 4;      // such tables of a task
 constexpr double kInPlaceStep = 2.5;     // a step of a tile that walks over planes or pixels of x
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
@@ -52,6 +54,27 @@ double packed_share(const Problem& problem, Index count, bool whole_image) {
         double((problem.r - 1) * problem.dilation_h) / double(problem.stride_h);
     const double down = std::max(0.0, 1 - reach_down / double(problem.p));
     return 1 - across * down;
+}
+
+// Share of the taps of one axis of y, all its indices together, that see the image.
+double share_inside(Index out, Index stride, Index pad, Index dilation, Index taps, Index size) {
+    Index inside = 0;
+    for (Index tap = 0; tap < taps; ++tap) {
+        const Index first = tap * dilation - pad;  // what index 0 reads
+        const Index begin = first < 0 ? ceil_div(-first, stride) : 0;
+        const Index end = first < size ? ceil_div(size - first, stride) : 0;
+        inside += std::max<Index>(0, std::min(end, out) - begin);
+    }
+    return double(inside) / double(out * taps);
+}
+
+// The same of both axes, 1 where the border has values.
+double taps_inside(const Problem& problem) {
+    if (problem.pad_mode != PadMode::kConstant) return 1;
+    return share_inside(problem.p, problem.stride_h, problem.pad_top, problem.dilation_h, problem.r,
+                        problem.h) *
+           share_inside(problem.q, problem.stride_w, problem.pad_left, problem.dilation_w,
+                        problem.s, problem.w);
 }
 
 bool pointwise(const Problem& problem) {
@@ -110,6 +133,7 @@ struct Model {
     double weight_bytes;
     double in_place_step;
     double pack_vector;
+    double inside;  // share of the taps that see the image
 
     // Estimated time of the slowest thread when each image and group is cut into these blocks.
     double time(const Blocking& b, Index row_blocks, Index col_blocks) const {
@@ -124,11 +148,15 @@ struct Model {
         const double row_tiles = fastconv::row_tiles(b, rows);
         double step = std::max(rows, row_tiles * kFewRows) * vectors;
         double copied = 0;
+        if (b.skips_border) {
+            step *= inside;
+            copied = kListStep * kListedTables * (b.taps_first ? depth : double(b.depth_block));
+        }
         if (b.bordered) {
             const ImageBlock image = image_block(problem, shape, b, Index(rows) / problem.q);
             const double blocks = b.taps_first ? 1 : double(b.depth_blocks);
             const double runs = double(image.elements) / double(image.row);
-            copied = blocks * runs * double(ceil_div(image.row, shape.lanes)) * kCopyVector;
+            copied += blocks * runs * double(ceil_div(image.row, shape.lanes)) * kCopyVector;
         }
         if (b.channel_lanes) {
             const double row_vectors = double(shape.row_panel_lanes / shape.lanes);
@@ -182,7 +210,10 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     const Index item = shape.item_bytes, panel = shape.tile.cols;
     const Index panels = ceil_div(b.cols, panel);
     const Index row_bytes = shape.tile.rows * (shape.max_depth_block + 64 / item) * item;
-    const Index room = std::max(thread_bytes - row_bytes - (1 << 12), thread_bytes / 4);
+    const Index table_bytes = kTapTables * shape.max_depth_block * (2 * Index(sizeof(Index)) + 1);
+    b.skips_border = bordered && taps_inside(problem) < 1 && table_bytes <= thread_bytes / 8;
+    const Index listed = b.skips_border ? table_bytes : 0;
+    const Index room = std::max(thread_bytes - row_bytes - listed - (1 << 12), thread_bytes / 4);
     const Index cache = std::min(shape.second_level_cache / 2, room / 2);
     const Index deepest = std::max<Index>(shape.max_depth_block / 8,
                                           cache / (std::min<Index>(panels, 8) * panel * item));
@@ -210,6 +241,7 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
         };
         while (row_blocks < runs && !fits(row_blocks)) ++row_blocks;
         b.bordered = fits(row_blocks);
+        b.skips_border &= b.bordered;
         row_blocks = ceil_div(runs, ceil_div(runs, row_blocks));
     }
     return {b, row_blocks, col_blocks};
@@ -307,7 +339,8 @@ Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threa
                       few_rows ? packed_share(problem, shape.tile.cols, flat) : 1.0,
                       weights,
                       problem.r * problem.s > 1 ? kInPlaceStep : 0,
-                      problem.stride_w <= 2 ? kPackVector : kGatherVector};
+                      problem.stride_w <= 2 ? kPackVector : kGatherVector,
+                      taps_inside(problem)};
     const auto by_channel = [&](const Model& with, Index bytes, double* time) {
         return best_lanes(problem, with, bytes, packed, time);
     };

@@ -31,6 +31,10 @@ constexpr int kCols = kVectors * kLanes<T>;
 template <class T>
 constexpr int kMaxDepthBlock = 2048 / int(sizeof(T));
 
+// Taps of a kernel whose pixels may be read from a copy with their border.
+template <class T>
+constexpr int kMaxBorderedTaps = kMaxDepthBlock<T> / 4;
+
 // Packed rows lie either step by step (the rows of one step are consecutive) or row by row. That
 // pitch is no multiple of 4 KiB, so that the rows do not fall into the same cache sets.
 template <class T>
@@ -86,23 +90,64 @@ inline const T* row_address(const T* base, const T* second_half, const RowPitche
     return from + 2 * pitch.three;
 }
 
-template <int I, class T, int ROWS, int VECTORS>
-inline void rank_one_update(Vec<T> (&acc)[ROWS][VECTORS], const Vec<T> (&col)[VECTORS],
-                            const T* base, const T* second_half, const RowPitches& pitch) {
-    const Vec<T> row = splat(*row_address<I>(base, second_half, pitch));
+// Which rows of a tile a step leaves out: the first and the last row of each half, and the rows
+// between them. Where rows are pixels of one or two rows of y, those that see the border through
+// one tap are at their ends.
+using RowSet = unsigned char;
+constexpr RowSet kFirstRow = 1, kInner = 2, kHalfEnd = 4, kHalfBegin = 8, kSecondInner = 16,
+                 kLastRow = 32;
+constexpr RowSet kFirstHalf = kFirstRow | kInner | kHalfEnd;
+constexpr RowSet kSecondHalf = kHalfBegin | kSecondInner | kLastRow;
+constexpr RowSet kAllRows = kFirstHalf | kSecondHalf;
+
+template <int I, int ROWS>
+constexpr RowSet row_set() {
+    if (I == 0) return kFirstRow;
+    if (I == ROWS - 1) return kLastRow;
+    if (I == kHalfRows - 1) return kHalfEnd;
+    if (I == kHalfRows) return kHalfBegin;
+    return I < kHalfRows ? kInner : kSecondInner;
+}
+
+// Rows [I, END) of a tile, one row after another.
+template <int I, int END, class T, int ROWS, int VECTORS>
+[[gnu::always_inline]] inline void rank_one_update(Vec<T> (&acc)[ROWS][VECTORS],
+                                                   const Vec<T> (&col)[VECTORS], const T* base,
+                                                   const T* second_half, const RowPitches& pitch) {
+    if constexpr (I < END) {
+        const Vec<T> row = splat(*row_address<I>(base, second_half, pitch));
 #pragma GCC unroll 4
-    for (int j = 0; j < VECTORS; ++j) acc[I][j] += row * col[j];
-    if constexpr (I + 1 < ROWS) {
-        rank_one_update<I + 1>(acc, col, base, second_half, pitch);
+        for (int j = 0; j < VECTORS; ++j) acc[I][j] += row * col[j];
+        rank_one_update<I + 1, END>(acc, col, base, second_half, pitch);
+    }
+}
+
+// Rows from I on but for those of `skipped`. The branches go the same way every few steps, and
+// processors foresee them.
+template <int I, class T, int ROWS, int VECTORS>
+[[gnu::always_inline]] inline void update_others(Vec<T> (&acc)[ROWS][VECTORS],
+                                                 const Vec<T> (&col)[VECTORS], const T* base,
+                                                 const T* second_half, const RowPitches& pitch,
+                                                 RowSet skipped) {
+    if constexpr (I < ROWS) {
+        constexpr RowSet set = row_set<I, ROWS>();
+        constexpr int inner = (I < kHalfRows ? kHalfRows : 2 * kHalfRows) - 1;
+        constexpr bool several = set == kInner || set == kSecondInner;
+        constexpr int end = !several ? I + 1 : inner < ROWS - 1 ? inner : ROWS - 1;
+        if (!(skipped & set)) rank_one_update<I, end>(acc, col, base, second_half, pitch);
+        update_others<end>(acc, col, base, second_half, pitch, skipped);
     }
 }
 
 // Adds A[ROWS, depth] * B[depth, VECTORS * lanes] to c (or overwrites it). Every element of the
 // tile is one chain of multiply-adds in the order of depth, whatever ROWS and VECTORS are and
 // wherever the operands lie, which is what makes results independent of where tiles begin.
-template <class T, int ROWS, int VECTORS>
+//
+// A chain ends with + 0: a sum that underflows to -0 is 0 after another product of the border,
+// and must be without it. `skipped` is read where SKIPS.
+template <class T, int ROWS, int VECTORS, bool SKIPS>
 void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c, Index c_pitch,
-               bool accumulate) {
+               bool accumulate, const RowSet* skipped) {
     constexpr int kL = kLanes<T>;
     Vec<T> acc[ROWS][VECTORS];
     if (accumulate) {
@@ -131,32 +176,39 @@ void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c
         Vec<T> col[VECTORS];
 #pragma GCC unroll 4
         for (int j = 0; j < VECTORS; ++j) col[j] = load(columns + j * kL);
-        rank_one_update<0, T>(acc, col, rows, rows + half, pitch);
+        if constexpr (SKIPS) {
+            update_others<0, T>(acc, col, rows, rows + half, pitch, skipped[d]);
+        } else {
+            rank_one_update<0, ROWS, T>(acc, col, rows, rows + half, pitch);
+        }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-        for (int j = 0; j < VECTORS; ++j) store(c + i * c_pitch + j * kL, acc[i][j]);
+        for (int j = 0; j < VECTORS; ++j) store(c + i * c_pitch + j * kL, acc[i][j] + Vec<T>{});
 }
 
 template <class T>
-using TileFunction = void (*)(Index, Operand<T>, RowPitch, Operand<T>, T*, Index, bool);
+using TileFunction = void (*)(Index, Operand<T>, RowPitch, Operand<T>, T*, Index, bool,
+                              const RowSet*);
 
 // The tile functions, by number of vectors and rows (both counted from one).
 template <class T>
 struct TileTable {
     TileFunction<T> by_shape[kVectors][kRows];
+    TileFunction<T> skipping[kVectors][kRows];
 
     template <int V, int R>
     constexpr void fill() {
-        by_shape[V - 1][R - 1] = gemm_tile<T, R, V>;
+        by_shape[V - 1][R - 1] = gemm_tile<T, R, V, false>;
+        skipping[V - 1][R - 1] = gemm_tile<T, R, V, true>;
         if constexpr (R > 1) {
             fill<V, R - 1>();
         } else if constexpr (V > 1) {
             fill<V - 1, kRows>();
         }
     }
-    constexpr TileTable() : by_shape{} { fill<kVectors, kRows>(); }
+    constexpr TileTable() : by_shape{}, skipping{} { fill<kVectors, kRows>(); }
 };
 
 }  // namespace

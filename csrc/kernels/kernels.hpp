@@ -11,6 +11,9 @@ struct TileShape {
     Index rows, cols;
 };
 
+// Tables of steps of one task whose tiles leave out taps; see kernels/border_taps.hpp.
+constexpr Index kTapTables = 12;
+
 // How one convolution is cut into tasks; see conv/gemm_blocking.cpp for the reasons.
 //
 // The matrix product is Y[rows, cols] = A[rows, depth] * B[depth, cols] for every image and group.
@@ -31,6 +34,7 @@ struct Blocking {
     bool sums_in_scratch;  // unfinished tiles wait in scratch and not in y
     bool bordered;         // pixels are read from a copy of a block of x with its border
     ImageBlock image;      // that copy
+    bool skips_border;     // taps that meet only the zeros of its border are left out
     Index rows, cols, depth;
     Index row_tile;      // rows of a register tile: evenly spread, 64 are 13+13+13+13+12
     Index row_run;       // rows that tiles do not cross: where x is bordered, one or two rows of y

@@ -270,6 +270,17 @@ inline bool consecutive(const Index* offset, Index depth) {
     return true;
 }
 
+// Whether `count` packed weights, a whole number of vectors, are finite: 0 * w is 0 then.
+template <class T>
+bool all_finite(const T* packed, Index count) {
+    Vec<T> sum[2] = {};
+    for (Index i = 0; i < count; i += kLanes<T>) sum[i / kLanes<T> % 2] += load(packed + i) * T(0);
+    const Vec<T> both = sum[0] + sum[1];
+    bool finite = true;
+    for (int lane = 0; lane < kLanes<T>; ++lane) finite &= both[lane] == 0;
+    return finite;
+}
+
 // Output channels as columns: a panel of kCols lanes; `kernels` is the first channel's first step,
 // channels lie `pitch` apart; `dense`: consecutive(offset, depth). Lanes beyond `count` are zero.
 template <class T>
