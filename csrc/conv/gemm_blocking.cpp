@@ -152,7 +152,7 @@ struct Model {
             step *= inside;
             copied = kListStep * kListedTables * (b.taps_first ? depth : double(b.depth_block));
         }
-        if (b.bordered) {
+        if (b.bordered && !b.borderless) {
             const ImageBlock image = image_block(problem, shape, b, Index(rows) / problem.q);
             const double blocks = b.taps_first ? 1 : double(b.depth_blocks);
             const double runs = double(image.elements) / double(image.row);
@@ -160,6 +160,7 @@ struct Model {
         }
         if (b.channel_lanes) {
             const double row_vectors = double(shape.row_panel_lanes / shape.lanes);
+            if (b.borderless) step += inside * row_tiles * in_place_step;
             if (!b.bordered) {
                 step += packed_rows * row_tiles * row_vectors * pack_vector;
                 step += (1 - packed_rows) * row_tiles * in_place_step;
@@ -193,7 +194,7 @@ struct Start {
 };
 
 Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, bool packed,
-            bool channel_lanes, bool bordered = false) {
+            bool channel_lanes, bool bordered = false, bool borderless = false) {
     const Index pixels = problem.p * problem.q, outputs = problem.k / problem.groups;
     Blocking b{};
     b.bordered = bordered;
@@ -210,8 +211,9 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     const Index item = shape.item_bytes, panel = shape.tile.cols;
     const Index panels = ceil_div(b.cols, panel);
     const Index row_bytes = shape.tile.rows * (shape.max_depth_block + 64 / item) * item;
-    const Index table_bytes = kTapTables * shape.max_depth_block * (2 * Index(sizeof(Index)) + 1);
+    const Index table_bytes = kTapTables * shape.max_depth_block * (2 * Index(sizeof(Index)) + 2);
     b.skips_border = bordered && taps_inside(problem) < 1 && table_bytes <= thread_bytes / 8;
+    b.borderless = borderless && b.skips_border;
     const Index listed = b.skips_border ? table_bytes : 0;
     const Index room = std::max(thread_bytes - row_bytes - listed - (1 << 12), thread_bytes / 4);
     const Index cache = std::min(shape.second_level_cache / 2, room / 2);
@@ -232,7 +234,7 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
         const Index most_tiles = std::max<Index>(1, cache / 2 / tile_bytes);
         row_blocks = ceil_div(ceil_div(b.rows, b.row_tile), most_tiles);
     }
-    if (bordered) {
+    if (b.bordered && !b.borderless) {
         const Index runs = ceil_div(b.rows, b.row_run);
         const auto fits = [&](Index blocks) {
             const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);
@@ -251,6 +253,13 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
 bool may_be_bordered(const Problem& problem, const GemmShape& shape) {
     const Index taps = problem.r * problem.s;
     return taps > 1 && taps <= shape.max_depth_block / 4;
+}
+
+// Whether tiles can read their pixels in x: not where those of a row, which lie channels apart,
+// fall into the same sets of the cache.
+bool rows_may_be_in_place(const Problem& problem, const GemmShape& shape) {
+    return !problem.channels_last ||
+           !crowds_cache_sets(problem.stride_w * problem.c * shape.item_bytes);
 }
 
 // Cuts rows and columns so that the slowest thread has least to do: few panels do not divide
@@ -281,7 +290,7 @@ Blocking best_cut(const Start& begin, const Model& model, double* time) {
     b.row_block = ceil_div(row_panels, rows) * unit;
     b.row_blocks = ceil_div(b.rows, b.row_block);
     b.tasks = model.images * b.row_blocks * b.col_blocks;
-    if (b.bordered) {
+    if (b.bordered && !b.borderless) {
         const Index height = std::min(b.row_block / model.problem.q, model.problem.p);
         b.image = image_block(model.problem, shape, b, height);
     }
@@ -291,16 +300,20 @@ Blocking best_cut(const Start& begin, const Model& model, double* time) {
 // The fastest way with output channels as lanes.
 Blocking best_lanes(const Problem& problem, const Model& model, Index thread_bytes, bool packed,
                     double* time) {
-    const Blocking in_place =
-        best_cut(start(problem, model.shape, thread_bytes, packed, true), model, time);
-    if (!may_be_bordered(problem, model.shape)) return in_place;
-    const Start begin = start(problem, model.shape, thread_bytes, packed, true, true);
-    if (!begin.blocking.bordered) return in_place;
-    double bordered_time;
-    const Blocking bordered = best_cut(begin, model, &bordered_time);
-    if (bordered_time >= *time) return in_place;
-    *time = bordered_time;
-    return bordered;
+    Blocking best = best_cut(start(problem, model.shape, thread_bytes, packed, true), model, time);
+    if (!may_be_bordered(problem, model.shape)) return best;
+    const auto consider = [&](const Start& begin) {
+        double other_time;
+        const Blocking other = best_cut(begin, model, &other_time);
+        if (other_time < *time) best = other, *time = other_time;
+    };
+    const Start copied = start(problem, model.shape, thread_bytes, packed, true, true);
+    if (copied.blocking.bordered) consider(copied);
+    const Start borderless = start(problem, model.shape, thread_bytes, packed, true, true, true);
+    if (borderless.blocking.borderless && rows_may_be_in_place(problem, model.shape)) {
+        consider(borderless);
+    }
+    return best;
 }
 
 }  // namespace

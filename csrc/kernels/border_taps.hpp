@@ -12,76 +12,78 @@ namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
-// Kernel rows through which each half of a tile sees the image, kernel columns through which some
-// of its pixels do, its first, and its last.
-struct TileTaps {
-    Inside r[2];
-    Inside some, first, last;
-};
-
-inline bool same(const Inside& a, const Inside& b) {
-    return a.begin == b.begin && a.end == b.end;
-}
-inline bool same(const TileTaps& a, const TileTaps& b) {
-    return same(a.r[0], b.r[0]) && same(a.r[1], b.r[1]) && same(a.some, b.some) &&
-           same(a.first, b.first) && same(a.last, b.last);
-}
-
-// Taps of an axis of the kernel that see the image from an index of y.
+// Taps of one axis of the kernel that see the image from an index of y.
 inline Inside taps_inside(Index out, Index stride, Index pad, Index dilation, Index taps,
                           Index size) {
     return inside_lanes(out * stride - pad, dilation, taps, size);
 }
 
+// Rows of a tile, pixels of one or two rows of y, that see only the border through a tap.
 template <class T>
-TileTaps tile_taps(const Task<T>& task, const RowTile& tile) {
-    const Problem& a = task.slice.problem;
-    const Index p = tile.row / a.q, q = tile.row % a.q;
-    const Index below = tile.rows > a.q ? p + 1 : p;
-    const Index last = tile.rows > a.q ? a.q - 1 : q + tile.rows - 1;
-    const auto row = [&](Index i) {
-        return taps_inside(i, a.stride_h, a.pad_top, a.dilation_h, a.r, a.h);
-    };
-    const auto column = [&](Index i) {
-        return taps_inside(i, a.stride_w, a.pad_left, a.dilation_w, a.s, a.w);
-    };
-    const Inside left = column(q), right = column(last);
-    return {{row(p), row(below)}, {right.begin, most(right.begin, left.end)}, left, right};
-}
+struct OutsideRows {
+    Index halves, half_rows;
+    Inside r[2];
+    RowSet columns[kMaxBorderedTaps<T>];  // of one half, by kernel column
+    bool none = true;
 
-// Rows of the tile that see only the border through a tap.
-inline RowSet outside_rows(const TileTaps& taps, bool two_halves, Index r, Index s) {
-    const auto outside = [](const Inside& range, Index i) {
-        return i < range.begin || i >= range.end;
-    };
-    RowSet rows = 0;
-    if (outside(taps.first, s)) rows |= two_halves ? kFirstRow | kHalfBegin : kFirstRow;
-    if (outside(taps.last, s)) rows |= two_halves ? kHalfEnd | kLastRow : kLastRow;
-    if (outside(taps.r[0], r)) rows |= kFirstHalf;
-    if (outside(taps.r[1], r)) rows |= kSecondHalf;
-    return outside(taps.some, s) ? kAllRows : rows;
-}
+    OutsideRows(const Problem& a, const RowTile& tile)
+        : halves(tile.rows > a.q ? 2 : 1), half_rows(tile.rows / halves) {
+        const Index p = tile.row / a.q, q = tile.row % a.q;
+        for (Index half = 0; half < 2; ++half) {
+            const Index row = half < halves ? p + half : p;
+            r[half] = taps_inside(row, a.stride_h, a.pad_top, a.dilation_h, a.r, a.h);
+            none &= r[half].begin == 0 && r[half].end == a.r;
+        }
+        for (Index s = 0; s < a.s; ++s) {
+            const Inside pixels = inside_lanes(q * a.stride_w - a.pad_left + s * a.dilation_w,
+                                               a.stride_w, half_rows, a.w);
+            columns[s] = static_cast<RowSet>(rows_between(0, half_rows) &
+                                             ~rows_between(pixels.begin, pixels.end));
+            none &= columns[s] == 0;
+        }
+    }
 
-// The steps of a tile in the current stretch of the reduction.
-struct TileSteps {
-    Index count;
-    const Index* x;         // where each is in x,
-    const Index* w;         // and in a packed panel of columns
-    const RowSet* skipped;  // null where every row takes part in every step
+    RowSet all() const { return rows_between(0, halves * half_rows); }
+
+    RowSet of(Index tap_r, Index tap_s) const {
+        RowSet rows = 0;
+        for (Index half = 0; half < halves; ++half) {
+            const bool out = tap_r < r[half].begin || tap_r >= r[half].end;
+            const RowSet set = out ? rows_between(0, half_rows) : columns[tap_s];
+            rows = static_cast<RowSet>(rows | set << half * half_rows);
+        }
+        return rows;
+    }
+};
+
+constexpr Index kNoTable = 255;
+static_assert(kTapTables < kNoTable, "numbers of tables");
+
+// A tap that meets the image, and the rows that it leaves out.
+struct KeptTap {
+    RowSet rows;
+    unsigned char tap;
 };
 
 template <class T>
 struct TapTable {
-    // A tap that meets the image, and the rows that it leaves out.
-    struct Kept {
-        unsigned char tap;
-        RowSet rows;
-    };
-    TileTaps taps;
-    bool two_halves;
-    Index kept_count;
-    Kept kept[kMaxBorderedTaps<T>];
+    Index count = 0;
+    KeptTap kept[kMaxBorderedTaps<T>];
+    bool some_rows = false;  // a tap leaves out some rows
     TileSteps steps;
+
+    void add(Index tap, RowSet rows) {
+        kept[count++] = {rows, static_cast<unsigned char>(tap)};
+        some_rows |= rows != 0;
+    }
+
+    bool same(const TapTable& other) const {
+        bool equal = count == other.count;
+        for (Index i = 0; equal && i < count; ++i) {
+            equal = kept[i].tap == other.kept[i].tap && kept[i].rows == other.kept[i].rows;
+        }
+        return equal;
+    }
 };
 
 // The tables of a task; their steps, and which of them each row tile reads, are in scratch.
@@ -99,28 +101,23 @@ struct BorderTaps {
         });
     }
 
-    // One more than the number of the tile's table; 0 where it needs none, and where there is no
-    // room for it: such a tile sums up the zeros.
+    // One more than the number of the tile's table; 0 where it needs none, kNoTable where there is
+    // no room for it: such a tile sums up the zeros.
     Index table_of(const RowTile& tile) {
         const Problem& problem = task.slice.problem;
-        const TileTaps taps = tile_taps(task, tile);
-        const Inside r{0, problem.r}, s{0, problem.s};
-        if (same(taps, TileTaps{{r, r}, s, s, s})) return 0;
-        const bool two_halves = tile.rows > problem.q;
-        for (Index i = 0; i < count; ++i) {
-            if (tables[i].two_halves == two_halves && same(tables[i].taps, taps)) return i + 1;
-        }
-        if (count == kTapTables) return 0;
-        TapTable<T>& table = tables[count++];
-        table.taps = taps;
-        table.two_halves = two_halves;
-        table.kept_count = 0;
+        const OutsideRows<T> outside(problem, tile);
+        if (outside.none) return 0;
+        TapTable<T> table;
         for (Index tap = 0; tap < problem.r * problem.s; ++tap) {
-            const RowSet rows = outside_rows(taps, two_halves, tap / problem.s, tap % problem.s);
-            if (rows == kAllRows) continue;
-            table.kept[table.kept_count++] = {static_cast<unsigned char>(tap), rows};
+            const RowSet rows = outside.of(tap / problem.s, tap % problem.s);
+            if (rows != outside.all()) table.add(tap, rows);
         }
-        return count;
+        for (Index i = 0; i < count; ++i) {
+            if (tables[i].same(table)) return i + 1;
+        }
+        if (count == kTapTables) return kNoTable;
+        tables[count] = table;
+        return ++count;
     }
 
     // Lists the steps of every table in one stretch of the reduction; `x` is where all of its
@@ -128,66 +125,65 @@ struct BorderTaps {
     void begin_depth(Index first, Index depth, const Index* x) {
         const Index taps = task.slice.problem.r * task.slice.problem.s;
         for (Index i = 0; i < count; ++i) {
+            const Index at = i * task.blocking.depth_block;
+            Index *to_x = scratch.table_x + at, *to_w = scratch.table_w + at;
+            RowSet* skipped = scratch.table_skipped + at;
+            Index steps = depth / taps * tables[i].count;
             if (task.blocking.taps_first) {
-                list_taps(i, first, depth, x);
+                steps = list_taps(tables[i], first, depth, x, to_x, to_w, skipped);
             } else if (first == 0) {
-                list_channels(i, depth / taps, x);
-            } else {
-                // stretches differ in the number of their channels alone
-                tables[i].steps.count = depth / taps * tables[i].kept_count;
-            }
+                list_channels(tables[i], depth / taps, x, to_x, to_w, skipped);
+            }  // stretches that follow differ in the number of their channels alone
+            tables[i].steps = {steps, to_x, to_w, tables[i].some_rows ? skipped : nullptr, false};
         }
     }
 
-    // Steps (r, s, c): the channels of one tap follow each other.
-    void list_taps(Index number, Index first, Index depth, const Index* x) {
+    // Steps (r, s, c): the channels of one tap follow each other. Returns the number of steps.
+    Index list_taps(const TapTable<T>& table, Index first, Index depth, const Index* x, Index* to_x,
+                    Index* to_w, RowSet* skipped) {
         const Index channels = task.slice.channels;
-        TapTable<T>& table = tables[number];
         Index n = 0;
-        for (Index i = 0; i < table.kept_count; ++i) {
-            const typename TapTable<T>::Kept kept = table.kept[i];
+        for (Index i = 0; i < table.count; ++i) {
+            const KeptTap kept = table.kept[i];
             const Index begin = most(kept.tap * channels - first, 0);
-            const Index end = least((kept.tap + 1) * channels - first, depth);
-            for (Index d = begin; d < end; ++d) list_step(number, n++, x[d], d, kept.rows);
+            const Index steps = least((kept.tap + 1) * channels - first, depth) - begin;
+            for (Index j = 0; j < steps; ++j) {
+                to_x[n + j] = x[begin + j];
+                to_w[n + j] = (begin + j) * kCols<T>;
+                skipped[n + j] = kept.rows;
+            }
+            n += most(steps, 0);
         }
-        finish_list(number, n);
+        return n;
     }
 
-    // Steps (c, r, s): the same taps of every channel.
-    void list_channels(Index number, Index channels, const Index* x) {
+    // Steps (c, r, s): the same taps of every channel. Those of the first are listed, then more
+    // and more channels at a time continue the list.
+    void list_channels(const TapTable<T>& table, Index channels, const Index* x, Index* to_x,
+                       Index* to_w, RowSet* skipped) {
         const Index taps = task.slice.problem.r * task.slice.problem.s;
-        const TapTable<T>& table = tables[number];
-        Index n = 0;
-        for (Index c = 0; c < channels; ++c) {
-            for (Index i = 0; i < table.kept_count; ++i) {
-                const Index d = c * taps + table.kept[i].tap;
-                list_step(number, n++, x[d], d, table.kept[i].rows);
+        for (Index i = 0; i < table.count; ++i) {
+            to_x[i] = x[table.kept[i].tap];
+            to_w[i] = table.kept[i].tap * kCols<T>;
+            skipped[i] = table.kept[i].rows;
+        }
+        const Index channel = channels > 1 ? x[taps] - x[0] : 0;
+        for (Index c = 1; c < channels; c *= 2) {
+            const Index listed = c * table.count, more = least(c, channels - c) * table.count;
+#pragma GCC ivdep
+            for (Index i = 0; i < more; ++i) {
+                to_x[listed + i] = to_x[i] + c * channel;
+                to_w[listed + i] = to_w[i] + c * taps * kCols<T>;
+                skipped[listed + i] = skipped[i];
             }
         }
-        finish_list(number, n);
-    }
-
-    void list_step(Index number, Index n, Index x, Index d, RowSet rows) {
-        const Index at = number * task.blocking.depth_block + n;
-        scratch.table_x[at] = x;
-        scratch.table_w[at] = d * kCols<T>;
-        scratch.table_skipped[at] = rows;
-    }
-
-    void finish_list(Index number, Index steps) {
-        const Index at = number * task.blocking.depth_block;
-        RowSet any = 0;
-        for (Index i = 0; i < tables[number].kept_count; ++i) any |= tables[number].kept[i].rows;
-        tables[number].steps = {steps, scratch.table_x + at, scratch.table_w + at,
-                                any ? scratch.table_skipped + at : nullptr};
     }
 
     // The steps of a tile; all of them where weights are not known to be finite.
     TileSteps steps_of(const RowTile& tile, bool finite, Index depth) const {
-        const Index table =
-            task.blocking.skips_border && finite ? scratch.tile_table[tile.index] : 0;
-        if (table > 0) return tables[table - 1].steps;
-        return {depth, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset, nullptr};
+        const Index table = task.blocking.skips_border ? scratch.tile_table[tile.index] : 0;
+        if (finite && table > 0 && table < kNoTable) return tables[table - 1].steps;
+        return {depth, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset, nullptr, table > 0};
     }
 };
 

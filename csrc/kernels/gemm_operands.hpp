@@ -26,7 +26,8 @@ Depth begin_depth(const Task<T>& task, const Scratch<T>& scratch, Index block) {
     const StepStrides in_place{x.stride[1], problem.dilation_h * x.stride[2],
                                problem.dilation_w * x.stride[3]};
     step_offsets(scratch.x_offset, b.bordered && !b.taps_first ? 0 : first, count, b.taps_first,
-                 task.slice.channels, problem.r, problem.s, b.bordered ? image : in_place);
+                 task.slice.channels, problem.r, problem.s,
+                 b.bordered && !b.borderless ? image : in_place);
     bool dense = false;
     if (!task.packed) {
         step_offsets(scratch.w_offset, first, count, b.taps_first, task.slice.channels, problem.r,
@@ -65,6 +66,7 @@ void begin_image(const Task<T>& task, const Scratch<T>& scratch, const Depth& de
     const Blocking& b = task.blocking;
     const Problem& problem = task.slice.problem;
     const Index p = task.row0 / problem.q, rows = task.rows / problem.q;
+    if (b.borderless) return;
     if (b.taps_first) {
         if (!depth.opens) return;
         copy_bordered_image(scratch.image, task.slice.x, problem, b.image, p, rows, 0,
@@ -76,18 +78,29 @@ void begin_image(const Task<T>& task, const Scratch<T>& scratch, const Depth& de
     }
 }
 
-// Pixels as rows, in the copy: those of one row of y, or of two with a half of the tile each.
+// Pixels as rows, in the copy or in x: those of one row of y, or of two with a half of the tile
+// each.
 template <class T>
 RowPanel<T> bordered_rows(const Task<T>& task, const Scratch<T>& scratch, const RowTile& tile,
-                          const Index* steps) {
+                          const Depth& depth, const TileSteps& steps) {
     const Index row = tile.row, rows = tile.rows;
     const Problem& problem = task.slice.problem;
     const ImageBlock& image = task.blocking.image;
-    const Index p = (row - task.row0) / problem.q, q = row % problem.q;
-    const Index pitch = problem.stride_w * image.pixel;
-    const T* first = scratch.image + p * problem.stride_h * image.row + q * pitch;
-    const Index half = rows > problem.q ? problem.stride_h * image.row : kHalfRows * pitch;
-    return {{first, steps, rows * pitch}, {pitch, half}};
+    const View<const T>& x = task.slice.x;
+    const bool copied = !task.blocking.borderless;
+    const Index p = (copied ? row - task.row0 : row) / problem.q, q = row % problem.q;
+    const Index down = problem.stride_h * (copied ? image.row : x.stride[2]);
+    const Index pitch = problem.stride_w * (copied ? image.pixel : x.stride[3]);
+    const T* first = scratch.image + p * down + q * pitch;
+    if (!copied) {
+        first = x.data + p * down - problem.pad_top * x.stride[2] + q * pitch -
+                problem.pad_left * x.stride[3];
+        if (!task.blocking.taps_first) {
+            first += depth.first / (problem.r * problem.s) * x.stride[1];
+        }
+    }
+    const Index half = rows > problem.q ? down : kHalfRows * pitch;
+    return {{first, steps.x, rows * pitch}, {pitch, half}};
 }
 
 // Pixels as rows.

@@ -93,11 +93,12 @@ inline Index row_tiles(const Blocking& b, Index rows) {
 
 template <class T>
 ScratchSizes<T> scratch_sizes(const Blocking& b) {
-    const Index row_panel =
-        b.bordered ? 0 : most(Index(kRows) * kRowPitch<T>, b.depth_block * kStepPitch<T>);
+    const Index row_panel = b.bordered && !b.borderless
+                                ? 0
+                                : most(Index(kRows) * kRowPitch<T>, b.depth_block * kStepPitch<T>);
     const Index panels = ceil_div(least(b.col_block, b.cols), Index(kCols<T>));
     const Index tiles = row_tiles(b, least(b.row_block, b.rows));
-    return {b.bordered ? b.image.elements : 0,
+    return {b.bordered && !b.borderless ? b.image.elements : 0,
             row_panel,
             b.channel_lanes && b.packed ? 0 : panels * kCols<T> * b.depth_block,
             b.sums_in_scratch ? tiles * panels * kRows * kCols<T> : 0,
@@ -116,7 +117,7 @@ Index im2col_gemm_scratch(const Blocking& blocking) {
     const ScratchSizes<T> size = scratch_sizes<T>(blocking);
     return whole_lines((size.image + size.rows + size.cols + size.sums) * Index(sizeof(T))) +
            whole_lines((2 * (size.steps + size.table_steps) + size.panels) * Index(sizeof(Index)) +
-                       2 * size.panels + size.table_steps + size.tiles);
+                       size.table_steps * Index(sizeof(RowSet)) + 2 * size.panels + size.tiles);
 }
 
 template <class T>
@@ -129,8 +130,8 @@ Scratch<T> make_scratch(const Blocking& blocking, void* memory) {
     Index* steps = reinterpret_cast<Index*>(rest);
     Index* tables = steps + 2 * size.steps;
     const T** operands = reinterpret_cast<const T**>(tables + 2 * size.table_steps);
-    bool* of_panels = reinterpret_cast<bool*>(operands + size.panels);
-    RowSet* skipped = reinterpret_cast<RowSet*>(of_panels + 2 * size.panels);
+    RowSet* skipped = reinterpret_cast<RowSet*>(operands + size.panels);
+    bool* of_panels = reinterpret_cast<bool*>(skipped + size.table_steps);
     return {image,
             rows,
             rows + size.rows,
@@ -143,7 +144,7 @@ Scratch<T> make_scratch(const Blocking& blocking, void* memory) {
             tables,
             tables + size.table_steps,
             skipped,
-            skipped + size.table_steps};
+            reinterpret_cast<unsigned char*>(of_panels + 2 * size.panels)};
 }
 
 // Rows of the product that one register tile covers; tiles are counted within their task.
@@ -169,6 +170,15 @@ void for_row_tiles(const Task<T>& task, Visit visit) {
         }
     }
 }
+
+// The steps of a tile in the current stretch of the reduction.
+struct TileSteps {
+    Index count;
+    const Index* x;         // where each is in x,
+    const Index* w;         // and in a packed panel of columns
+    const RowSet* skipped;  // null where every row takes part in every step
+    bool meets_border;      // some of them meet the zeros of the border
+};
 
 }  // namespace
 }  // namespace FASTCONV_ISA

@@ -90,23 +90,12 @@ inline const T* row_address(const T* base, const T* second_half, const RowPitche
     return from + 2 * pitch.three;
 }
 
-// Which rows of a tile a step leaves out: the first and the last row of each half, and the rows
-// between them. Where rows are pixels of one or two rows of y, those that see the border through
-// one tap are at their ends.
-using RowSet = unsigned char;
-constexpr RowSet kFirstRow = 1, kInner = 2, kHalfEnd = 4, kHalfBegin = 8, kSecondInner = 16,
-                 kLastRow = 32;
-constexpr RowSet kFirstHalf = kFirstRow | kInner | kHalfEnd;
-constexpr RowSet kSecondHalf = kHalfBegin | kSecondInner | kLastRow;
-constexpr RowSet kAllRows = kFirstHalf | kSecondHalf;
+// Rows of a tile that a step leaves out, one bit each.
+using RowSet = unsigned short;
+static_assert(kRows <= 8 * int(sizeof(RowSet)), "one bit each");
 
-template <int I, int ROWS>
-constexpr RowSet row_set() {
-    if (I == 0) return kFirstRow;
-    if (I == ROWS - 1) return kLastRow;
-    if (I == kHalfRows - 1) return kHalfEnd;
-    if (I == kHalfRows) return kHalfBegin;
-    return I < kHalfRows ? kInner : kSecondInner;
+constexpr RowSet rows_between(Index begin, Index end) {
+    return static_cast<RowSet>((1u << end) - (1u << begin));
 }
 
 // Rows [I, END) of a tile, one row after another.
@@ -122,20 +111,56 @@ template <int I, int END, class T, int ROWS, int VECTORS>
     }
 }
 
-// Rows from I on but for those of `skipped`. The branches go the same way every few steps, and
-// processors foresee them.
-template <int I, class T, int ROWS, int VECTORS>
+// Rows [I, END) but for those of `skipped`.
+template <int I, int END, class T, int ROWS, int VECTORS>
+[[gnu::always_inline]] inline void update_some(Vec<T> (&acc)[ROWS][VECTORS],
+                                               const Vec<T> (&col)[VECTORS], const T* base,
+                                               const T* second_half, const RowPitches& pitch,
+                                               RowSet skipped) {
+    if constexpr (I < END) {
+        if (!(skipped & rows_between(I, I + 1))) {
+            rank_one_update<I, I + 1>(acc, col, base, second_half, pitch);
+        }
+        update_some<I + 1, END>(acc, col, base, second_half, pitch, skipped);
+    }
+}
+
+// Rows [BEGIN, END), a half of the tile, but for those of `skipped`: mostly its ends, or all.
+template <int BEGIN, int END, class T, int ROWS, int VECTORS>
+[[gnu::always_inline]] inline void update_half(Vec<T> (&acc)[ROWS][VECTORS],
+                                               const Vec<T> (&col)[VECTORS], const T* base,
+                                               const T* second_half, const RowPitches& pitch,
+                                               RowSet skipped) {
+    constexpr int inner = BEGIN + 1, last = END - 1 > inner ? END - 1 : inner;
+    constexpr RowSet inner_rows = rows_between(inner, last);
+    update_some<BEGIN, inner>(acc, col, base, second_half, pitch, skipped);
+    if (!(skipped & inner_rows)) {
+        rank_one_update<inner, last>(acc, col, base, second_half, pitch);
+    } else if ((skipped & inner_rows) != inner_rows) {
+        update_some<inner, last>(acc, col, base, second_half, pitch, skipped);
+    }
+    update_some<last, END>(acc, col, base, second_half, pitch, skipped);
+}
+
+// All rows but for those of `skipped`. What most steps leave out has code of its own, without a
+// branch between rows; processors foresee the others, which go the same way every few steps.
+template <class T, int ROWS, int VECTORS>
 [[gnu::always_inline]] inline void update_others(Vec<T> (&acc)[ROWS][VECTORS],
                                                  const Vec<T> (&col)[VECTORS], const T* base,
                                                  const T* second_half, const RowPitches& pitch,
                                                  RowSet skipped) {
-    if constexpr (I < ROWS) {
-        constexpr RowSet set = row_set<I, ROWS>();
-        constexpr int inner = (I < kHalfRows ? kHalfRows : 2 * kHalfRows) - 1;
-        constexpr bool several = set == kInner || set == kSecondInner;
-        constexpr int end = !several ? I + 1 : inner < ROWS - 1 ? inner : ROWS - 1;
-        if (!(skipped & set)) rank_one_update<I, end>(acc, col, base, second_half, pitch);
-        update_others<end>(acc, col, base, second_half, pitch, skipped);
+    constexpr int half = ROWS < kHalfRows ? ROWS : kHalfRows;
+    if (skipped == 0) {
+        rank_one_update<0, ROWS>(acc, col, base, second_half, pitch);
+    } else if (skipped == rows_between(0, 1)) {
+        rank_one_update<1, ROWS>(acc, col, base, second_half, pitch);
+    } else if (skipped == rows_between(ROWS - 1, ROWS)) {
+        rank_one_update<0, ROWS - 1>(acc, col, base, second_half, pitch);
+    } else {
+        update_half<0, half>(acc, col, base, second_half, pitch, skipped);
+        if constexpr (half < ROWS) {
+            update_half<half, ROWS>(acc, col, base, second_half, pitch, skipped);
+        }
     }
 }
 
@@ -177,9 +202,9 @@ void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c
 #pragma GCC unroll 4
         for (int j = 0; j < VECTORS; ++j) col[j] = load(columns + j * kL);
         if constexpr (SKIPS) {
-            update_others<0, T>(acc, col, rows, rows + half, pitch, skipped[d]);
+            update_others<T>(acc, col, rows, rows + half, pitch, skipped[d]);
         } else {
-            rank_one_update<0, ROWS, T>(acc, col, rows, rows + half, pitch);
+            rank_one_update<0, ROWS>(acc, col, rows, rows + half, pitch);
         }
     }
 #pragma GCC unroll 16

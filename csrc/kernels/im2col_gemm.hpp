@@ -45,8 +45,8 @@ void multiply_tile(const Task<T>& task, const Scratch<T>& scratch, const RowPane
     if (depth.closes || !sums) store_tile(c, task.out, span);
 }
 
-// Pixels are rows and read from a copy with their border. Rows need no packing: a panel of weights
-// stays in the cache while all pass by.
+// Pixels are rows and read from a copy with their border, or in x where no tap that is kept meets
+// it. Rows need no packing: a panel of weights stays in the cache while all pass by.
 template <class T>
 void multiply_bordered(const Task<T>& task, const Scratch<T>& scratch) {
     const Blocking& b = task.blocking;
@@ -60,7 +60,9 @@ void multiply_bordered(const Task<T>& task, const Scratch<T>& scratch) {
             const bool finite = scratch.col_finite[panel];
             for_row_tiles(task, [&](const RowTile& tile) {
                 const TileSteps steps = border.steps_of(tile, finite, depth.count);
-                const RowPanel<T> a = bordered_rows(task, scratch, tile, steps.x);
+                const RowPanel<T> a = b.borderless && steps.meets_border
+                                          ? pixel_rows(task, scratch, tile.row, tile.rows, depth)
+                                          : bordered_rows(task, scratch, tile, depth, steps);
                 multiply_tile(task, scratch, a, tile, panel, depth, steps);
             });
         }
@@ -77,7 +79,7 @@ void im2col_gemm_task(const GemmJob<T>& job, Index index, void* memory) {
     for (Index block = 0; block < b.depth_blocks; ++block) {
         const Depth depth = begin_depth(task, scratch, block);
         const TileSteps steps{depth.count, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset,
-                              nullptr};
+                              nullptr, false};
         prepare_columns(task, scratch, depth);
         for_row_tiles(task, [&](const RowTile& tile) {
             const RowPanel<T> a = b.channel_lanes

@@ -32,9 +32,10 @@ struct Blocking {
     bool direct_pixels;    // pixels are read in place where all their taps lie inside of the image
     bool direct_kernels;   // rows of weights are read in place
     bool sums_in_scratch;  // unfinished tiles wait in scratch and not in y
-    bool bordered;         // pixels are read from a copy of a block of x with its border
-    ImageBlock image;      // that copy
+    bool bordered;         // pixels of one or two rows of y a tile, read with their border
+    ImageBlock image;      // from a copy of a block of x
     bool skips_border;     // taps that meet only the zeros of its border are left out
+    bool borderless;       // and so there is no copy: x itself is read
     Index rows, cols, depth;
     Index row_tile;      // rows of a register tile: evenly spread, 64 are 13+13+13+13+12
     Index row_run;       // rows that tiles do not cross: where x is bordered, one or two rows of y
