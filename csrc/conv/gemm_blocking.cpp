@@ -14,8 +14,8 @@ namespace {
 // cutting.
 constexpr double kPackVector = 6.5;      // gathering one vector of pixels
 constexpr double kGatherVector = 30.0;   // the same, of pixels more than two apart
-constexpr double kPackKernelLane = 0.5;  // one weight into a panel of columns, from dense rows
-constexpr double kScatterLane = 1.6;     // the same from strided weights
+constexpr double kPackKernelLane = 1.0;  // one weight into a panel of columns, from dense rows
+constexpr double kScatterLane = 3.2;     // the same from strided weights
 constexpr double kCopyKernel = 0.15;     // one weight into a row panel
 constexpr double kTile = 30.0;           // entering and leaving a tile
 constexpr double kRowPanel = 300.0;      // the pages of y that a panel of image planes begins with
@@ -236,10 +236,14 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     }
     if (b.bordered && !b.borderless) {
         const Index runs = ceil_div(b.rows, b.row_run);
-        const auto fits = [&](Index blocks) {
+        // weights that outgrow the cache come once for every block
+        const bool streamed = outputs * b.depth * item > shape.second_level_cache;
+        const auto bytes = [&](Index blocks) {
             const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);
-            return image_block(problem, shape, b, std::min(rows, problem.p)).elements * item <=
-                   cache / 2;
+            return image_block(problem, shape, b, std::min(rows, problem.p)).elements * item;
+        };
+        const auto fits = [&](Index blocks) {
+            return bytes(blocks) <= (blocks == 1 && streamed ? cache : cache / 2);
         };
         while (row_blocks < runs && !fits(row_blocks)) ++row_blocks;
         b.bordered = fits(row_blocks);

@@ -149,12 +149,13 @@ void prepare_columns(const Task<T>& task, const Scratch<T>& scratch, const Depth
     for (Index panel = 0; panel * kC < task.cols; ++panel) {
         const Index col = task.col0 + panel * kC, count = least(kC, task.cols - panel * kC);
         const T* inside = nullptr;
+        bool finite = task.finite;
         T* to = scratch.cols + panel * kC * depth.count;
         if (b.channel_lanes && task.packed) {
             scratch.col_operand[panel] = task.packed + (col / kC * b.depth + depth.first) * kC;
         } else if (b.channel_lanes) {
-            pack_kernel_panel(to, w.data + col * w.stride[0], w.stride[0], count, scratch.w_offset,
-                              depth.count, depth.dense_weights);
+            finite = pack_kernel_panel(to, w.data + col * w.stride[0], w.stride[0], count,
+                                       scratch.w_offset, depth.count, depth.dense_weights);
             scratch.col_operand[panel] = to;
         } else {
             if (b.direct_pixels && count % kLanes<T> == 0) {
@@ -166,8 +167,7 @@ void prepare_columns(const Task<T>& task, const Scratch<T>& scratch, const Depth
             scratch.col_operand[panel] = inside ? inside : to;
         }
         scratch.col_direct[panel] = inside != nullptr;
-        scratch.col_finite[panel] =
-            b.skips_border && (task.packed ? task.finite : all_finite(to, depth.count * kC));
+        scratch.col_finite[panel] = finite;
     }
 }
 

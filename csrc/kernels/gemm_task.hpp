@@ -23,7 +23,7 @@ struct Task {
 };
 
 // Elements of one group's packed weights; behind those of all groups is one that tells whether
-// they are finite: 1 or 0.
+// they are known to be finite: 1 or 0.
 template <class T>
 Index packed_group_elements(const Blocking& b) {
     return b.channel_lanes ? ceil_div(b.cols, Index(kCols<T>)) * kCols<T> * b.depth

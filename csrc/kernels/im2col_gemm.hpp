@@ -98,6 +98,7 @@ void im2col_gemm_pack(const Problem& problem, const Blocking& b, const View<cons
                       T* packed) {
     const Index outputs = problem.k / problem.groups, channels = problem.c / problem.groups;
     Index offset[kMaxDepthBlock<T>];
+    bool finite = b.channel_lanes;  // it matters there alone
     const Index step = b.channel_lanes ? kCols<T> : b.row_tile;
     const Index pitch = b.channel_lanes ? kCols<T> : kStepPitch<T>;
     for (Index group = 0; group < problem.groups; ++group) {
@@ -112,15 +113,15 @@ void im2col_gemm_pack(const Problem& problem, const Blocking& b, const View<cons
                 const Index count = least(step, outputs - k);
                 T* to = to_group + (k / step * b.depth + first) * pitch;
                 if (b.channel_lanes) {
-                    pack_kernel_panel(to, kernels, w.stride[0], count, offset, depth, dense);
+                    finite &=
+                        pack_kernel_panel(to, kernels, w.stride[0], count, offset, depth, dense);
                 } else {
                     pack_kernel_steps(to, kernels, w.stride[0], count, offset, depth);
                 }
             }
         }
     }
-    const Index elements = problem.groups * packed_group_elements<T>(b);
-    packed[elements] = all_finite(packed, elements) ? T(1) : T(0);
+    packed[problem.groups * packed_group_elements<T>(b)] = finite ? T(1) : T(0);
 }
 
 }  // namespace
