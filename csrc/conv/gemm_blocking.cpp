@@ -236,8 +236,9 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     }
     if (b.bordered && !b.borderless) {
         const Index runs = ceil_div(b.rows, b.row_run);
-        // weights that outgrow the cache come once for every block
-        const bool streamed = outputs * b.depth * item > shape.second_level_cache;
+        // packed weights that outgrow the cache come once for every block; others are gathered line
+        // by line, and lines that the copy displaces come more often
+        const bool streamed = packed && outputs * b.depth * item > shape.second_level_cache;
         const auto bytes = [&](Index blocks) {
             const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);
             return image_block(problem, shape, b, std::min(rows, problem.p)).elements * item;
