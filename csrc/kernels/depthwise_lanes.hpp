@@ -1,7 +1,10 @@
-// Vectors of any width up to the instruction set's, and how a run of lanes is cut into them.
+// Vectors of any width up to the instruction set's, of sums that pixels are widened to and results
+// rounded from, and how a run of lanes is cut into them.
 #pragma once
 
+#include "kernels/convert.hpp"
 #include "kernels/copy.hpp"
+#include "kernels/narrow.hpp"
 #include "kernels/vec.hpp"
 #include "problem.hpp"
 
@@ -9,19 +12,142 @@ namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
+// What operands of E are summed up in. Integers of 8 bits and signed ones of 16 are multiplied as
+// the lower halves of words, whose upper halves are zero in weights: one instruction, unlike a
+// product of 32 bits.
+template <class E>
+struct SumFor {
+    using type = SumOf<E>;
+};
+template <>
+struct SumFor<float> {
+    using type = float;
+};
+template <>
+struct SumFor<double> {
+    using type = double;
+};
+template <>
+struct SumFor<std::uint16_t> {
+    using type = std::uint32_t;
+};
+template <class E>
+using DepthwiseSum = typename SumFor<E>::type;
+
+template <class E>
+inline DepthwiseSum<E> widen_value(E value) {
+    if constexpr (kSame<E, Float16> || kSame<E, Bfloat16>) {
+        return widen_one(value);
+    } else {
+        return DepthwiseSum<E>(value);
+    }
+}
+template <class E>
+inline DepthwiseSum<E> widen_weight(E value) {
+    if constexpr (kSame<DepthwiseSum<E>, std::int32_t>) return std::uint16_t(value);
+    return widen_value(value);
+}
+
+// What a tile reads, sums up and writes: pixels as they are, or widened by a copy.
+template <class X, class T, class Y>
+struct Numbers {
+    using Pixel = X;
+    using Sum = T;
+    using Result = Y;
+    static constexpr bool rounds = kSame<Y, Float16> || kSame<Y, Bfloat16>;
+};
+template <class E>
+using InPlace = Numbers<E, DepthwiseSum<E>, ResultOf<E>>;
+template <class E>
+using Copied = Numbers<DepthwiseSum<E>, DepthwiseSum<E>, ResultOf<E>>;
+
 // A vector of any width up to the instruction set's: rows of 7 pixels would leave more than half of
 // 16 lanes idle.
-template <class T, int BYTES>
+template <class N, int BYTES>
 struct Pack {
+    using Numbers = N;
+    using Element = typename N::Sum;
+    using Result = typename N::Result;
+    using T = Element;
     typedef T Type __attribute__((vector_size(BYTES)));
     typedef T Unaligned __attribute__((vector_size(BYTES), aligned(alignof(T)), may_alias));
     typedef typename IntOf<T>::type Lane __attribute__((vector_size(BYTES)));
-    using Element = T;
     static constexpr int kLanes = BYTES / int(sizeof(T));
+    static constexpr bool kFull = BYTES == FASTCONV_VECTOR_BYTES;
 
-    static Type load(const T* p) { return *reinterpret_cast<const Unaligned*>(p); }
-    static void store(T* p, Type v) { *reinterpret_cast<Unaligned*>(p) = v; }
+    // Of T, or widened.
+    template <class S>
+    static Type load(const S* p) {
+        if constexpr (sizeof(S) == sizeof(T)) {
+            return *reinterpret_cast<const Unaligned*>(p);
+        } else if constexpr (kSame<T, float>) {
+#if defined(__AVX512F__)
+            if constexpr (!kFull)
+                return (Type)widen_half(p);
+            else
+#endif
+                return widen(p);
+        } else {
+#if defined(__AVX512F__)
+            if constexpr (kFull)
+                return (Type)sixteen_ints(p);
+            else
+                return (Type)eight_ints(p);
+#elif defined(__AVX2__)
+            return (Type)eight_ints(p);
+#else
+            Type v;
+            for (int i = 0; i < kLanes; ++i) v[i] = T(p[i]);
+            return v;
+#endif
+        }
+    }
     static Type splat(T value) { return value - Type{}; }
+    static Type splat_result(Result value) {
+        if constexpr (N::rounds) {
+            return splat(widen_one(value));
+        } else {
+            return splat(T(value));
+        }
+    }
+
+    static void store(Result* p, Type v) {
+        if constexpr (!N::rounds) {
+            *reinterpret_cast<Unaligned*>(p) = v;
+        } else if constexpr (kFull) {
+            round_to(p, v);
+        } else {
+            store_first(p, v, kLanes);
+        }
+    }
+
+    static Type add_product(Type sum, Type weight, Type value) {
+        if constexpr (!kSame<T, std::int32_t>) {
+            return sum + weight * value;
+        } else if constexpr (kFull) {
+            return dot<2>(sum, value, weight);
+        } else {
+#if defined(__AVX512VNNI__)
+            return (Type)_mm256_dpwssd_epi32((__m256i)sum, (__m256i)value, (__m256i)weight);
+#elif defined(__AVX2__)
+            return (Type)_mm256_add_epi32((__m256i)sum,
+                                          _mm256_madd_epi16((__m256i)value, (__m256i)weight));
+#endif
+        }
+    }
+
+    static Type clamp(Type v, T low, T high) {
+        if constexpr (kSame<T, std::uint32_t>) {  // the bits of a signed number
+            const Lane least = std::int32_t(low) - Lane{}, most = std::int32_t(high) - Lane{};
+            Lane lanes = (Lane)v;
+            lanes = lanes < least ? least : lanes;
+            return (Type)(lanes > most ? most : lanes);
+        } else {
+            const Type least = splat(low), most = splat(high);
+            v = v < least ? least : v;
+            return v > most ? most : v;
+        }
+    }
 
     // Lanes first, first + 2, ... of two vectors after each other.
     static Type every_second(Type a, Type b, int first) {
@@ -47,22 +173,31 @@ struct Pack {
 #endif
             return FASTCONV_ISA::masked_load(p, mask);
     }
-    static void store_first(T* p, Type v, Index count) {
-        if (count >= kLanes) return store(p, v);
+    static void store_first(Result* p, Type v, Index count) {
+        if ((kFull || !N::rounds) && count >= kLanes) return store(p, v);
 #if defined(__AVX512F__)
         const auto mask = lane_mask<T>(0, int(count));
-        if constexpr (BYTES == 32 && sizeof(T) == 4) {
+        if constexpr (N::rounds && kFull) {
+            _mm256_mask_storeu_epi16(p, (__mmask16)mask, (__m256i)rounded(v, Result{}));
+        } else if constexpr (N::rounds) {
+            const Vec<float> wide =
+                (Vec<float>)_mm512_maskz_broadcast_f32x8(__mmask16(0xff), (__m256)v);
+            const __m256i bits = (__m256i)rounded(wide, Result{});
+            _mm_mask_storeu_epi16(p, (__mmask8)mask, _mm256_castsi256_si128(bits));
+        } else if constexpr (BYTES == 32 && sizeof(T) == 4) {
             _mm256_mask_storeu_ps(p, (__mmask8)mask, (__m256)v);
         } else if constexpr (BYTES == 32) {
             _mm256_mask_storeu_pd(p, (__mmask8)mask, (__m256d)v);
+        } else if constexpr (sizeof(T) == 4) {
+            _mm512_mask_storeu_ps(p, (__mmask16)mask, (__m512)v);
         } else {
             masked_store(p, v, mask);
         }
 #else
         // masked stores of older instruction sets take tens of cycles on some processors
-        alignas(BYTES) T buffer[kLanes];
+        alignas(BYTES) Result buffer[kLanes];
         store(buffer, v);
-        copy_short<T, kLanes>(p, buffer, count);
+        copy_short<Result, kLanes>(p, buffer, count);
 #endif
     }
 };

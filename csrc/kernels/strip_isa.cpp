@@ -1,4 +1,5 @@
 // Compiled once per instruction set, as isa.cpp is, with FASTCONV_STRIPS for the table's name.
+#include "kernels/depthwise.hpp"
 #include "kernels/strip_dot.hpp"
 #include "kernels/strip_gemm.hpp"
 #include "kernels/strip_kernels.hpp"
@@ -8,9 +9,10 @@ namespace FASTCONV_ISA {
 namespace {
 
 template <class T>
-constexpr StripKernels<T> with_dots() {
+constexpr StripKernels<T> all_kernels() {
     StripKernels<T> kernels = strip_kernels<T>();
     kernels.dot_task = dot_task<T>;
+    kernels.depthwise = depthwise_kernels<T>();
     return kernels;
 }
 
@@ -19,8 +21,8 @@ constexpr StripKernels<T> with_dots() {
 
 extern const StripTable FASTCONV_STRIPS;
 const StripTable FASTCONV_STRIPS = {
-    FASTCONV_ISA::with_dots<std::int8_t>(),  FASTCONV_ISA::with_dots<std::uint8_t>(),
-    FASTCONV_ISA::with_dots<std::int16_t>(), FASTCONV_ISA::with_dots<std::uint16_t>(),
-    FASTCONV_ISA::with_dots<Float16>(),      FASTCONV_ISA::with_dots<Bfloat16>()};
+    FASTCONV_ISA::all_kernels<std::int8_t>(),  FASTCONV_ISA::all_kernels<std::uint8_t>(),
+    FASTCONV_ISA::all_kernels<std::int16_t>(), FASTCONV_ISA::all_kernels<std::uint16_t>(),
+    FASTCONV_ISA::all_kernels<Float16>(),      FASTCONV_ISA::all_kernels<Bfloat16>()};
 
 }  // namespace fastconv

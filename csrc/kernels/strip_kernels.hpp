@@ -2,6 +2,7 @@
 // problem.hpp).
 #pragma once
 
+#include "kernels/depthwise_kernels.hpp"
 #include "problem.hpp"
 
 namespace fastconv {
@@ -80,6 +81,7 @@ struct StripKernels {
     // The same where y has one pixel, for kDotOutputs outputs; its scratch is 2 * kDotPart of T.
     // Null where the kernels do not compute such images.
     void (*dot_task)(const StripJob<T>& job, Index task, char* scratch);
+    DepthwiseKernels<T> depthwise;  // empty in tables of kernels for precision="fast" alone
 };
 
 struct StripTable {
