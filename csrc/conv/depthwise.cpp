@@ -3,7 +3,6 @@
 // loaded once per kernel column; both layouts run the same tile, with pixels or channels as lanes.
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
 
 #include "conv/algorithm.hpp"
 #include "conv/sizes.hpp"
@@ -30,15 +29,6 @@ constexpr double kVectorBytesWork = 3;
 constexpr double kCachedShare = 4;
 
 template <class T>
-const DepthwiseKernels<T>& kernels() {
-    if constexpr (std::is_floating_point_v<T>) {
-        return kernels_for<T>().depthwise;
-    } else {
-        return strips_for<T>().depthwise;
-    }
-}
-
-template <class T>
 bool lanes_are_channels(const Operands<T>& arrays) {
     return arrays.x.stride[1] == 1 && arrays.y.stride[1] == 1;
 }
@@ -46,7 +36,7 @@ bool lanes_are_channels(const Operands<T>& arrays) {
 // Vector operations of all units together.
 template <class T>
 double total_work(const Problem& problem, const DepthwiseCut& cut) {
-    const double lanes = double(kernels<T>().lanes);
+    const double lanes = double(depthwise_for<T>().lanes);
     const double pixels = double(problem.p) * double(problem.q);
     const double vectors = cut.channel_lanes ? pixels * std::ceil(double(problem.k) / lanes)
                                              : double(problem.k) * double(problem.p) *
@@ -61,7 +51,7 @@ template <class T>
 DepthwiseCut make_cut(const Problem& problem, bool channel_lanes, int& threads) {
     DepthwiseCut cut{};
     cut.channel_lanes = channel_lanes;
-    kernels<T>().geometry(problem, cut);
+    depthwise_for<T>().geometry(problem, cut);
     const double work = total_work<T>(problem, cut);
     threads = int(std::max(1.0, std::min(double(threads_at_most(threads)), work / kThreadWork)));
     const double wanted =
@@ -86,7 +76,9 @@ DepthwiseCut make_cut(const Problem& problem, bool channel_lanes, int& threads) 
 
 template <class T>
 Index thread_bytes(const Problem& problem, const DepthwiseCut& cut) {
-    return ceil_div(kernels<T>().scratch(problem, cut) * kernels<T>().sum_bytes, kLine) * kLine;
+    return ceil_div(depthwise_for<T>().scratch(problem, cut) * depthwise_for<T>().sum_bytes,
+                    kLine) *
+           kLine;
 }
 
 template <class T>
@@ -105,7 +97,7 @@ bool takes(const Problem& problem, bool) {
     for (const bool channel_lanes : {false, true}) {
         DepthwiseCut cut{};
         cut.channel_lanes = channel_lanes;
-        kernels<T>().geometry(problem, cut);
+        depthwise_for<T>().geometry(problem, cut);
         if (thread_bytes<T>(problem, cut) > kLeastScratch) return false;
     }
     return true;
@@ -120,13 +112,13 @@ Footprint footprint(const Problem& problem, const Resources& resources, bool) {
 
 template <class T>
 Index packed_bytes(const Problem& problem) {
-    const Index line = kLine / kernels<T>().sum_bytes;
+    const Index line = kLine / depthwise_for<T>().sum_bytes;
     return problem.r * problem.s * (ceil_div(problem.k, line) + 1) * kLine;
 }
 
 template <class T>
 void pack(const Problem& problem, const View<const T>& w, void* packed) {
-    kernels<T>().pack(problem, w, packed);
+    depthwise_for<T>().pack(problem, w, packed);
 }
 
 template <class T>
@@ -135,7 +127,7 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
     int threads = resources.threads;
     const DepthwiseJob<T> job{problem, arrays,
                               make_cut<T>(problem, lanes_are_channels(arrays), threads)};
-    return run_tasks(job, kernels<T>().task, job.cut.tasks, threads,
+    return run_tasks(job, depthwise_for<T>().task, job.cut.tasks, threads,
                      thread_bytes<T>(problem, job.cut), interrupt);
 }
 

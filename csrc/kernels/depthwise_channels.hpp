@@ -82,6 +82,7 @@ template <class E>
 void channel_unit(const DepthwiseJob<E>& job, Index unit, DepthwiseSum<E>* scratch) {
     using T = DepthwiseSum<E>;
     using Result = ResultOf<E>;
+    using Weight = ChannelWeight<E>;
     const Problem& problem = job.problem;
     const DepthwiseCut& cut = job.cut;
     const View<const E>& x = job.arrays.x;
@@ -90,8 +91,8 @@ void channel_unit(const DepthwiseJob<E>& job, Index unit, DepthwiseSum<E>* scrat
     unit /= cut.channel_blocks;
     const Index row_block = unit % cut.row_blocks, image = unit / cut.row_blocks;
     const Index p0 = row_block * cut.row_block, p1 = least(problem.p, p0 + cut.row_block);
-    const Index k0 = block_begin<T>(problem, cut, channel_block);
-    const Index lanes = block_begin<T>(problem, cut, channel_block + 1) - k0;
+    const Index k0 = block_begin<E>(problem, cut, channel_block);
+    const Index lanes = block_begin<E>(problem, cut, channel_block + 1) - k0;
 
     // zeros of any type
     const E* const zeros = reinterpret_cast<const E*>(scratch);
@@ -102,9 +103,9 @@ void channel_unit(const DepthwiseJob<E>& job, Index unit, DepthwiseSum<E>* scrat
     strip.bias = job.arrays.bias ? job.arrays.bias + k0 : reinterpret_cast<const Result*>(scratch);
     if (job.arrays.packed && problem.channels_last) {
         strip.weight_pitch = weight_pitch<T>(problem.k);
-        strip.weights = static_cast<const T*>(job.arrays.packed) + k0;
+        strip.weights = static_cast<const Weight*>(job.arrays.packed) + k0;
     } else {
-        T* const packed = scratch + 2 * cut.slot_pitch;
+        auto* const packed = reinterpret_cast<Weight*>(scratch + 2 * cut.slot_pitch);
         strip.weight_pitch = cut.slot_pitch;
         strip.weights = packed;
         pack_channel_vectors(problem, job.arrays.w, k0, lanes, packed, strip.weight_pitch);
@@ -112,8 +113,8 @@ void channel_unit(const DepthwiseJob<E>& job, Index unit, DepthwiseSum<E>* scrat
     const E* const from = x.data + image * x.stride[0] + k0;
     Result* const to = y.data + image * y.stride[0] + k0;
     strip.y_pitch = y.stride[2];
-    const int shape = strip_shape(problem, true);
-    const StripCut<T> strip_cut(lanes, true);
+    const int shape = strip_shape<InPlace<E>>(problem, true);
+    const StripCut<InPlace<E>, true> strip_cut(lanes);
     RowOffsets offsets;
     for (Index p = p0; p < p1;) {
         const int tile = tile_rows(p1 - p);
@@ -125,7 +126,7 @@ void channel_unit(const DepthwiseJob<E>& job, Index unit, DepthwiseSum<E>* scrat
             pixel.set(problem, offsets, from, x.stride[3], q);
             strip.y = to + p * y.stride[2] + q * y.stride[3];
             run_strip<Lanes::kChannels>(strip, strip_cut, shape, tile);
-            if (!kFinishesStrips<InPlace<E>> || !finishes_later(problem.activation)) continue;
+            if (!InPlace<E>::plain || !finishes_later(problem.activation)) continue;
             for (Index i = 0; i < count; ++i) {
                 finish_strip<InPlace<E>>(strip.y + i * strip.y_pitch, lanes, problem.activation);
             }

@@ -40,11 +40,11 @@ inline Index weight_pitch(Index channels) {
 }
 
 // Channels of block `index`: all blocks have a vector at least, the last one what is left over.
-template <class T>
+template <class E>
 inline Index block_begin(const Problem& problem, const DepthwiseCut& cut, Index index) {
-    const Index vectors = problem.k / kLanes<T>;
-    return index == cut.channel_blocks ? problem.k
-                                       : index * vectors / cut.channel_blocks * kLanes<T>;
+    constexpr Index kL = kChannelLanes<E>;
+    const Index vectors = problem.k / kL;
+    return index == cut.channel_blocks ? problem.k : index * vectors / cut.channel_blocks * kL;
 }
 
 // Whether the even and the odd columns of a copied row together fill one vector.
@@ -64,14 +64,17 @@ void depthwise_geometry(const Problem& problem, DepthwiseCut& cut) {
     using T = DepthwiseSum<E>;
     constexpr Index kL = kLanes<T>, kBytes = Index(sizeof(T));
     const Index rows = least(problem.p, Index(kMostTileRows));
-    cut.channel_lanes = cut.channel_lanes && problem.k == problem.c && problem.k >= kNarrowLanes<T>;
+    cut.channel_lanes =
+        cut.channel_lanes && problem.k == problem.c && problem.k >= kLeastChannels<E>;
     cut.slots = row_span(problem, rows);
     if (cut.channel_lanes) {
-        const Index lines = cut.slots * problem.s + problem.r * problem.s;
-        const Index block = most(1, least(8, kFirstLevelBytes / (lines * kL * kBytes)));
-        const Index vectors = most(1, problem.k / kL);
+        constexpr Index kC = kChannelLanes<E>;
+        const Index bytes = cut.slots * problem.s * Index(sizeof(E)) +
+                            problem.r * problem.s * Index(sizeof(ChannelWeight<E>));
+        const Index block = most(1, least(8, kFirstLevelBytes / (bytes * kC)));
+        const Index vectors = most(1, problem.k / kC);
         cut.channel_blocks = ceil_div(vectors, block);
-        cut.channel_block = ceil_div(vectors, cut.channel_blocks) * kL + kL;
+        cut.channel_block = ceil_div(vectors, cut.channel_blocks) * kC + kC;
         cut.slot_pitch = weight_pitch<T>(cut.channel_block);
         return;
     }
@@ -106,13 +109,18 @@ Index depthwise_scratch(const Problem& problem, const DepthwiseCut& cut) {
 // tap, or the taps of one channel after another.
 template <class E>
 void pack_channel_vectors(const Problem& problem, const View<const E>& w, Index first, Index count,
-                          DepthwiseSum<E>* packed, Index pitch) {
+                          ChannelWeight<E>* packed, Index pitch) {
     for (Index k = 0; k < count; ++k) {
         const E* from = w.data + (first + k) * w.stride[0];
         for (Index r = 0; r < problem.r; ++r) {
             for (Index s = 0; s < problem.s; ++s) {
-                packed[(s * problem.r + r) * pitch + k] =
-                    widen_weight(from[r * w.stride[2] + s * w.stride[3]]);
+                const E weight = from[r * w.stride[2] + s * w.stride[3]];
+                ChannelWeight<E>& to = packed[(s * problem.r + r) * pitch + k];
+                if constexpr (kSame<ChannelWeight<E>, E>) {
+                    to = weight;
+                } else {
+                    to = widen_weight(weight);
+                }
             }
         }
     }
@@ -130,22 +138,19 @@ void pack_channel(const Problem& problem, const View<const E>& w, Index k,
 }
 
 template <class E>
-void depthwise_pack(const Problem& problem, const View<const E>& w, void* memory) {
-    using T = DepthwiseSum<E>;
-    T* const packed = static_cast<T*>(memory);
+void depthwise_pack(const Problem& problem, const View<const E>& w, void* packed) {
     const Index taps = problem.r * problem.s;
     if (problem.channels_last) {
-        const Index pitch = weight_pitch<T>(problem.k);
-        for (Index i = 0; i < taps * pitch; ++i) packed[i] = T(0);
-        pack_channel_vectors(problem, w, 0, problem.k, packed, pitch);
+        using Weight = ChannelWeight<E>;
+        auto* const to = static_cast<Weight*>(packed);
+        const Index pitch = weight_pitch<DepthwiseSum<E>>(problem.k);
+        for (Index i = 0; i < taps * pitch; ++i) to[i] = Weight{};
+        pack_channel_vectors(problem, w, 0, problem.k, to, pitch);
     } else {
-        for (Index k = 0; k < problem.k; ++k) pack_channel(problem, w, k, packed + k * taps);
+        auto* const to = static_cast<DepthwiseSum<E>*>(packed);
+        for (Index k = 0; k < problem.k; ++k) pack_channel(problem, w, k, to + k * taps);
     }
 }
-
-template <class N>
-constexpr bool kFinishesStrips =
-    !N::rounds && (kSame<typename N::Sum, float> || kSame<typename N::Sum, double>);
 
 // The other activations are applied to a finished strip, which is still in the cache, or to sums
 // that are about to be rounded.
@@ -154,11 +159,11 @@ inline bool finishes_later(Activation activation) {
            activation != Activation::kRelu6;
 }
 
-// Of `count` results beside each other, where they are as good as sums.
+// Of `count` results beside each other, which are as good as sums.
 template <class N>
 inline void finish_strip(typename N::Result* y, Index count, Activation activation) {
     using T = typename N::Sum;
-    if constexpr (kFinishesStrips<N>) finish_row<T>(y, count, nullptr, 0, activation);
+    if constexpr (N::plain) finish_row<T>(y, count, nullptr, 0, activation);
 }
 
 template <class T>

@@ -48,18 +48,45 @@ inline DepthwiseSum<E> widen_weight(E value) {
     return widen_value(value);
 }
 
-// What a tile reads, sums up and writes: pixels as they are, or widened by a copy.
-template <class X, class T, class Y>
+// What a tile reads, multiplies with, sums up and writes: pixels as they are, or widened by a copy.
+template <class X, class W, class T, class Y>
 struct Numbers {
     using Pixel = X;
+    using Weight = W;
     using Sum = T;
     using Result = Y;
     static constexpr bool rounds = kSame<Y, Float16> || kSame<Y, Bfloat16>;
+    static constexpr bool plain = !rounds && !kSame<Y, std::int32_t>;  // float or double throughout
 };
 template <class E>
-using InPlace = Numbers<E, DepthwiseSum<E>, ResultOf<E>>;
+struct WeightFor {
+    using type = DepthwiseSum<E>;
+};
+#if defined(__AVX512F__)
+template <>
+struct WeightFor<Bfloat16> {  // see BfloatPairs
+    using type = Bfloat16;
+};
+#endif
 template <class E>
-using Copied = Numbers<DepthwiseSum<E>, DepthwiseSum<E>, ResultOf<E>>;
+using ChannelWeight = typename WeightFor<E>::type;
+template <class E>
+using InPlace = Numbers<E, ChannelWeight<E>, DepthwiseSum<E>, ResultOf<E>>;
+template <class E>
+using Copied = Numbers<DepthwiseSum<E>, DepthwiseSum<E>, DepthwiseSum<E>, ResultOf<E>>;
+
+// Sums rounded to even, in the upper halves of words. The lower half of a NaN is zero, as in all
+// that sums of bfloat16 make NaN from, and needs no care.
+template <class V>
+inline V round_bfloat16(V bits) {
+    return bits + 0x7fff + ((bits >> 16) & 1);
+}
+inline ShortVec rounded_sums(Vec<float> v, Bfloat16) {
+    return __builtin_convertvector(round_bfloat16((BitsVec)v) >> 16, ShortVec);
+}
+inline ShortVec rounded_sums(Vec<float> v, Float16) {
+    return rounded(v, Float16{});
+}
 
 // A vector of any width up to the instruction set's: rows of 7 pixels would leave more than half of
 // 16 lanes idle.
@@ -115,7 +142,7 @@ struct Pack {
         if constexpr (!N::rounds) {
             *reinterpret_cast<Unaligned*>(p) = v;
         } else if constexpr (kFull) {
-            round_to(p, v);
+            *reinterpret_cast<ShortVecUnaligned*>(p) = rounded_sums(v, Result{});
         } else {
             store_first(p, v, kLanes);
         }
@@ -178,11 +205,11 @@ struct Pack {
 #if defined(__AVX512F__)
         const auto mask = lane_mask<T>(0, int(count));
         if constexpr (N::rounds && kFull) {
-            _mm256_mask_storeu_epi16(p, (__mmask16)mask, (__m256i)rounded(v, Result{}));
+            _mm256_mask_storeu_epi16(p, (__mmask16)mask, (__m256i)rounded_sums(v, Result{}));
         } else if constexpr (N::rounds) {
             const Vec<float> wide =
                 (Vec<float>)_mm512_maskz_broadcast_f32x8(__mmask16(0xff), (__m256)v);
-            const __m256i bits = (__m256i)rounded(wide, Result{});
+            const __m256i bits = (__m256i)rounded_sums(wide, Result{});
             _mm_mask_storeu_epi16(p, (__mmask8)mask, _mm256_castsi256_si128(bits));
         } else if constexpr (BYTES == 32 && sizeof(T) == 4) {
             _mm256_mask_storeu_ps(p, (__mmask8)mask, (__m256)v);
@@ -211,22 +238,80 @@ constexpr int kNarrowBytes = FASTCONV_VECTOR_BYTES;
 template <class T>
 constexpr int kNarrowLanes = kNarrowBytes / int(sizeof(T));
 
+#if defined(__AVX512F__)
+// Two vectors of sums for 32 bfloat16 beside each other: a word's upper half is a float but for
+// masking, its lower half but for a shift, both ways. Nothing has to be moved across lanes.
+struct BfloatPairs {
+    using Numbers = InPlace<Bfloat16>;
+    using Element = float;
+    using Result = Bfloat16;
+    struct Type {
+        Vec<float> even, odd;
+    };
+    static constexpr int kLanes = 2 * FASTCONV_ISA::kLanes<float>;
+    static constexpr Bits kUpper = 0xffff0000;
+
+    static Type load(const Bfloat16* p) {
+        const BitsVec bits = (BitsVec)_mm512_loadu_si512(p);
+        return {(Vec<float>)(bits << 16), (Vec<float>)(bits & kUpper)};
+    }
+    static Type splat_result(Bfloat16 value) {
+        const Vec<float> v = FASTCONV_ISA::splat(widen_one(value));
+        return {v, v};
+    }
+    static Type add_product(Type sum, Type weight, Type value) {
+        return {sum.even + weight.even * value.even, sum.odd + weight.odd * value.odd};
+    }
+    static Type clamp(Type v, float low, float high) {
+        using Half = Pack<Numbers, FASTCONV_VECTOR_BYTES>;
+        return {Half::clamp(v.even, low, high), Half::clamp(v.odd, low, high)};
+    }
+    static __m512i rounded(Type v) {
+        return (__m512i)((round_bfloat16((BitsVec)v.even) >> 16) |
+                         (round_bfloat16((BitsVec)v.odd) & kUpper));
+    }
+    static void store(Bfloat16* p, Type v) { _mm512_storeu_si512(p, rounded(v)); }
+    static void store_first(Bfloat16* p, Type v, Index count) {
+        _mm512_mask_storeu_epi16(p, ~__mmask32(0) >> (kLanes - count), rounded(v));
+    }
+};
+#endif
+
+// The vectors that strips are cut into.
+template <class N, bool CHANNELS>
+struct Vectors {
+    using Full = Pack<N, FASTCONV_VECTOR_BYTES>;
+    using Narrow = Pack<N, kNarrowBytes>;
+};
+#if defined(__AVX512F__)
+template <>
+struct Vectors<InPlace<Bfloat16>, true> {
+    using Full = BfloatPairs;
+    using Narrow = Pack<InPlace<Bfloat16>, FASTCONV_VECTOR_BYTES>;
+};
+#endif
+template <class E>
+constexpr int kChannelLanes = Vectors<InPlace<E>, true>::Full::kLanes;
+template <class E>
+constexpr int kLeastChannels = Vectors<InPlace<E>, true>::Narrow::kLanes;
+
 // How the lanes of a strip are cut: full vectors, then a narrow one where that is enough.
-template <class T>
+template <class N, bool CHANNELS>
 struct StripCut {
+    static constexpr Index kL = Vectors<N, CHANNELS>::Full::kLanes;
+    static constexpr Index kN = Vectors<N, CHANNELS>::Narrow::kLanes;
     Index full;  // lanes computed by full vectors, the last of which may reach back
     bool narrow;
     Index narrow_first;
 
     // Pixels may be computed beyond the strip by a full vector, channels may not.
-    StripCut(Index lanes, bool channels) {
-        constexpr Index kL = kLanes<T>, kN = kNarrowLanes<T>;
+    explicit StripCut(Index lanes) {
         const Index rest = lanes % kL;
-        narrow = kN < kL && ((rest > 0 && rest <= kN) || (channels && lanes < kL));
+        narrow = kN < kL && ((rest > 0 && rest <= kN) || (CHANNELS && lanes < kL));
         full = !narrow ? lanes : lanes < kL ? 0 : lanes - rest;
         narrow_first = lanes < kN || full == 0 ? 0 : lanes - kN;
     }
-    Index full_vectors() const { return (full + kLanes<T> - 1) / kLanes<T>; }
+    Index full_vectors() const { return (full + kL - 1) / kL; }
 };
 
 }  // namespace

@@ -49,7 +49,7 @@ struct PlaneTask {
           slots(zeros + all.cut.slot_pitch),
           buffer(reinterpret_cast<Result*>(slots +
                                            all.cut.planes * all.cut.slots * all.cut.slot_pitch)),
-          shape(strip_shape(all.problem, false)),
+          shape(strip_shape<Copied<E>>(all.problem, false)),
           strip(make_strip<Copied<E>>(all.problem, columns)) {
         for (Index s = 0; s < job.problem.s; ++s) columns[s] = {rows, geometry.offsets[s]};
         in_place = job.arrays.y.stride[3] == 1;
@@ -129,7 +129,7 @@ struct PlaneTask {
 
     void finish(Index count, Result* to) const {
         const View<Result>& y = job.arrays.y;
-        if (kFinishesStrips<Copied<E>> && finishes_later(job.problem.activation)) {
+        if (Copied<E>::plain && finishes_later(job.problem.activation)) {
             for (Index i = 0; i < strip.planes * count; ++i) {
                 finish_strip<Copied<E>>(
                     strip.y + i / count * strip.y_step + i % count * strip.y_pitch, strip.lanes,

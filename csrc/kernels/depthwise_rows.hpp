@@ -40,7 +40,7 @@ struct PlaneGeometry {
     // A row in scratch: its columns, stride_w apart, in each of the phases.
     Index length, phases;
     Index copied_vectors;  // of one phase, or zero where elements are copied one by one
-    StripCut<T> strip_cut;
+    StripCut<Copied<E>, false> strip_cut;
     Index offsets[kMostTaps];
     Inside inside[kMostTaps];  // of each phase
     Mask<T> masks[(kMostVectors + 1) * kMostTaps];
@@ -52,7 +52,7 @@ struct PlaneGeometry {
           q0(first),
           lanes(last - first),
           column(first * problem.stride_w - problem.pad_left),
-          strip_cut(lanes, false) {
+          strip_cut(lanes) {
         const Index reach = (problem.s - 1) * problem.dilation_w;
         const Index step = problem.stride_w;
         length = lanes + reach / step;
@@ -63,7 +63,7 @@ struct PlaneGeometry {
         const bool framed = column >= 0 && column + (lanes - 1) * step + reach < problem.w;
         const Index pitch = job.arrays.x.stride[2] * Index(sizeof(E));
         // rows a multiple of a page apart would push each other out of the cache
-        pairs = strip_shape(problem, false) == kPairsShape;
+        pairs = strip_shape<Copied<E>>(problem, false) == kPairsShape;
         direct = kHasMaskedLoad && kSame<E, T> && (step == 1 || pairs) &&
                  job.arrays.x.stride[3] == 1 &&
                  (framed || problem.pad_mode == PadMode::kConstant) && pitch % 4096 != 0 &&

@@ -29,10 +29,11 @@ struct Strip {
     using Pixel = typename N::Pixel;
     using T = typename N::Sum;
     using Result = typename N::Result;
+    using Weight = typename N::Weight;
     const ColumnTaps<Pixel>* columns;
     Index column_count, row_count;  // of the kernel
     Index stride, dilation;         // of rows
-    const T* weights;               // [column][row], a vector each where lanes are channels
+    const Weight* weights;          // [column][row], a vector each where lanes are channels
     Index weight_pitch;             // from one such vector to the next
     const Result* bias;             // of every lane where lanes are channels, else of all
     bool clamps;                    // y to low, high: relu and relu6
@@ -62,10 +63,13 @@ enum class Pattern { kAny, kUnit, kPairs };
 // Adds the products of one kernel column, in the order of its rows, to every row of the tile. An
 // input row is loaded once and serves all the output rows that it belongs to.
 template <class V, int R, int ROWS, int STRIDE, Lanes LANES>
-__attribute__((always_inline)) inline void add_column(
-    typename V::Type (&acc)[ROWS], const Strip<typename V::Numbers>& strip,
-    const typename V::Numbers::Pixel* const* rows, Index offset, const typename V::Element* weights,
-    Index lane, const Mask<typename V::Element>* masks) {
+__attribute__((always_inline)) inline void add_column(typename V::Type (&acc)[ROWS],
+                                                      const Strip<typename V::Numbers>& strip,
+                                                      const typename V::Numbers::Pixel* const* rows,
+                                                      Index offset,
+                                                      const typename V::Numbers::Weight* weights,
+                                                      Index lane,
+                                                      const Mask<typename V::Element>* masks) {
     using Type = typename V::Type;
     using T = typename V::Element;
     const Mask<T> mask = LANES == Lanes::kMaskedPixels ? *masks : Mask<T>{};
@@ -76,9 +80,12 @@ __attribute__((always_inline)) inline void add_column(
             return V::load(row + offset);
         }
     };
-    const auto weight_at = [&](Index r) {
-        return LANES == Lanes::kChannels ? V::load(weights + r * strip.weight_pitch + lane)
-                                         : V::splat(weights[r]);
+    const auto weight_at = [&](Index r) __attribute__((always_inline)) {
+        if constexpr (LANES == Lanes::kChannels) {
+            return V::load(weights + r * strip.weight_pitch + lane);
+        } else {
+            return V::splat(weights[r]);
+        }
     };
     if constexpr (R > 0) {
         Type weight[R];
@@ -109,15 +116,19 @@ __attribute__((always_inline)) inline void add_column(
 template <class V, int ROWS, Lanes LANES>
 __attribute__((always_inline)) inline void add_pairs(typename V::Type (&acc)[ROWS],
                                                      const Strip<typename V::Numbers>& strip,
-                                                     const typename V::Element* weights, Index lane,
+                                                     const typename V::Numbers::Weight* weights,
+                                                     Index lane,
                                                      const Mask<typename V::Element>* masks) {
     using Type = typename V::Type;
     const auto* const columns = strip.columns;
     Type weight[9];
 #pragma GCC unroll 9
     for (int i = 0; i < 9; ++i) {
-        weight[i] = LANES == Lanes::kChannels ? V::load(weights + i * strip.weight_pitch + lane)
-                                              : V::splat(weights[i]);
+        if constexpr (LANES == Lanes::kChannels) {
+            weight[i] = V::load(weights + i * strip.weight_pitch + lane);
+        } else {
+            weight[i] = V::splat(weights[i]);
+        }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < 2 * ROWS + 1; ++i) {
@@ -185,21 +196,26 @@ void strip_tile(const Strip<typename V::Numbers>& strip, Index first) {
     using T = typename V::Element;
     using Pixel = typename V::Numbers::Pixel;
     using Result = typename V::Result;
+    using Weight = typename V::Numbers::Weight;
     using Type = typename V::Type;
     const Index lanes = strip.lanes, column_count = strip.column_count;
     const Index column_weights =
         (R > 0 ? R : strip.row_count) * (LANES == Lanes::kChannels ? strip.weight_pitch : 1);
     const ColumnTaps<Pixel>* const columns = strip.columns;
     const Result* bias = strip.bias;
-    const T* plane_weights = strip.weights;
+    const Weight* plane_weights = strip.weights;
     Result* y = strip.y;
     for (Index plane = strip.planes;;) {
         const Mask<T>* mask = strip.masks;
         for (Index lane = first; lane < lanes; lane += V::kLanes) {
             if (lane > 0 && lane + V::kLanes > lanes) lane = lanes - V::kLanes;
             Type acc[ROWS];
-            const Type start =
-                LANES == Lanes::kChannels ? V::load(bias + lane) : V::splat_result(*bias);
+            Type start;
+            if constexpr (LANES == Lanes::kChannels) {
+                start = V::load(bias + lane);
+            } else {
+                start = V::splat_result(*bias);
+            }
 #pragma GCC unroll 8
             for (int row = 0; row < ROWS; ++row) acc[row] = start;
             if (LANES == Lanes::kMaskedPixels && strip.x_ahead != 0 &&
@@ -211,7 +227,7 @@ void strip_tile(const Strip<typename V::Numbers>& strip, Index first) {
                 if (kStep == 2) fetch_x<kNew>(strip.rows + kOld, ahead + kCacheLine / sizeof(T));
                 fetch_y<ROWS>(y + lane + strip.y_ahead, strip.y_pitch);
             }
-            const T* weights = plane_weights;
+            const Weight* weights = plane_weights;
             const auto add = [&](const Pixel* const* rows, Index offset)
                                  __attribute__((always_inline)) {
                                      add_column<V, R, ROWS, STRIDE, LANES>(acc, strip, rows, offset,
@@ -283,10 +299,14 @@ inline int tile_rows(Index left) {
     return left >= 4 ? 2 : left >= 2 ? 1 : 0;
 }
 
+// Shapes of StripTable. Numbers that are widened or rounded have functions for fewer of them, to
+// keep the library small: the others' conversions weigh more.
+enum Shape : int { kAnyShape, k3, k3By2, k5, k5By2, k7, k7By2, kUnitShape, kPairsShape, kShapes };
+
 // Functions by shape of the kernel's columns and index into kTileRows.
 template <class V, Lanes LANES>
 struct StripTable {
-    StripFunction<typename V::Numbers> by_shape[9][4];
+    StripFunction<typename V::Numbers> by_shape[kShapes][4];
 
     template <int SHAPE, int R, int STRIDE, Pattern PATTERN = Pattern::kAny>
     constexpr void fill() {
@@ -296,35 +316,42 @@ struct StripTable {
         by_shape[SHAPE][3] = strip_tile<V, R, kTileRows[3], STRIDE, LANES, PATTERN>;
     }
     constexpr StripTable() : by_shape{} {
-        fill<0, 0, 1>();
-        fill<1, 3, 1>();
-        fill<2, 3, 2>();
-        fill<3, 5, 1>();
-        fill<4, 5, 2>();
-        fill<5, 7, 1>();
-        fill<6, 7, 2>();
-        if constexpr (LANES != Lanes::kChannels) fill<7, 3, 1, Pattern::kUnit>();
-        fill<8, 3, 2, Pattern::kPairs>();
+        fill<kAnyShape, 0, 1>();
+        fill<k3, 3, 1>();
+        fill<k3By2, 3, 2>();
+        fill<k5, 5, 1>();
+        fill<k5By2, 5, 2>();
+        fill<k7, 7, 1>();
+        if constexpr (V::Numbers::plain) {
+            fill<k7By2, 7, 2>();
+            if constexpr (LANES != Lanes::kChannels) fill<kUnitShape, 3, 1, Pattern::kUnit>();
+            fill<kPairsShape, 3, 2, Pattern::kPairs>();
+        }
     }
 };
 
 // Row of StripTable for a kernel.
-constexpr int kPairsShape = 8;
+template <class N>
 inline int strip_shape(const Problem& problem, bool channel_lanes) {
     const Index taps = problem.r, stride = problem.stride_h;
     const bool listed = taps == 3 || taps == 5 || taps == 7;
-    if (!listed || stride > 2 || problem.dilation_h > 1) return 0;
+    if (!listed || stride > 2 || problem.dilation_h > 1) return kAnyShape;
+    const int shape = int(taps - 3 + stride);
+    if (!N::plain) return shape == k7By2 ? int(kAnyShape) : shape;
     const bool square =
         taps == 3 && problem.s == 3 && problem.stride_w == stride && problem.dilation_w == 1;
     if (square && stride == 2) return kPairsShape;
-    return square && !channel_lanes ? 7 : int(taps - 3 + stride);
+    return square && !channel_lanes ? int(kUnitShape) : shape;
 }
 
 template <Lanes LANES, class N>
-inline void run_strip(Strip<N>& strip, const StripCut<typename N::Sum>& cut, int shape, int rows) {
+inline void run_strip(Strip<N>& strip, const StripCut<N, LANES == Lanes::kChannels>& cut, int shape,
+                      int rows) {
+    using Cut = StripCut<N, LANES == Lanes::kChannels>;
+    using V = Vectors<N, LANES == Lanes::kChannels>;
     using T = typename N::Sum;
-    static constexpr StripTable<Pack<N, FASTCONV_VECTOR_BYTES>, LANES> full;
-    static constexpr StripTable<Pack<N, kNarrowBytes>, LANES> narrow;
+    static constexpr StripTable<typename V::Full, LANES> full;
+    static constexpr StripTable<typename V::Narrow, LANES> narrow;
     const Index lanes = strip.lanes;
     const Mask<T>* const masks = strip.masks;
     if (cut.full > 0) {
@@ -332,7 +359,7 @@ inline void run_strip(Strip<N>& strip, const StripCut<typename N::Sum>& cut, int
         full.by_shape[shape][rows](strip, 0);
         strip.lanes = lanes;
     }
-    if (kNarrowBytes < FASTCONV_VECTOR_BYTES && cut.narrow) {
+    if (Cut::kN < Cut::kL && cut.narrow) {
         if (cut.full > 0 && strip.planes > 1) move_rows(strip, 1 - strip.planes);
         if (LANES == Lanes::kMaskedPixels) {
             strip.masks = masks + cut.full_vectors() * strip.column_count;

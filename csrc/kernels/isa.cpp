@@ -54,7 +54,8 @@ constexpr Kernels<T> kernels() {
 }  // namespace FASTCONV_ISA
 
 extern const KernelTable FASTCONV_TABLE;
-const KernelTable FASTCONV_TABLE = {FASTCONV_TEXT(FASTCONV_ISA), FASTCONV_ISA::kernels<float>(),
-                                    FASTCONV_ISA::kernels<double>()};
+const KernelTable FASTCONV_TABLE = {
+    FASTCONV_TEXT(FASTCONV_ISA), FASTCONV_ISA::kernels<float>(), FASTCONV_ISA::kernels<double>(),
+    FASTCONV_ISA::depthwise_kernels<Float16>(), FASTCONV_ISA::depthwise_kernels<Bfloat16>()};
 
 }  // namespace fastconv

@@ -178,6 +178,8 @@ struct KernelTable {
     const char* isa;
     Kernels<float> f32;
     Kernels<double> f64;
+    DepthwiseKernels<Float16> depthwise_f16;
+    DepthwiseKernels<Bfloat16> depthwise_bf16;
 };
 
 #if defined(__x86_64__)

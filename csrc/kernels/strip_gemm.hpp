@@ -84,8 +84,7 @@ void strip_task(const StripJob<T>& job, Index index, char* memory) {
 template <class T>
 constexpr StripKernels<T> strip_kernels() {
     return {kMembers<T>, kStripRows,  kLanes<WordOf<T>>, kStripVectors, Narrow<T>::zero_w != 0,
-            kIsFloat<T>, kMasksLines, pack_panel<T>,     strip_task<T>, nullptr,
-            {}};
+            kIsFloat<T>, kMasksLines, pack_panel<T>,     strip_task<T>, nullptr};
 }
 
 }  // namespace

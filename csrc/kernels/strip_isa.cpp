@@ -9,10 +9,9 @@ namespace FASTCONV_ISA {
 namespace {
 
 template <class T>
-constexpr StripKernels<T> all_kernels() {
+constexpr StripKernels<T> with_dots() {
     StripKernels<T> kernels = strip_kernels<T>();
     kernels.dot_task = dot_task<T>;
-    kernels.depthwise = depthwise_kernels<T>();
     return kernels;
 }
 
@@ -20,9 +19,15 @@ constexpr StripKernels<T> all_kernels() {
 }  // namespace FASTCONV_ISA
 
 extern const StripTable FASTCONV_STRIPS;
-const StripTable FASTCONV_STRIPS = {
-    FASTCONV_ISA::all_kernels<std::int8_t>(),  FASTCONV_ISA::all_kernels<std::uint8_t>(),
-    FASTCONV_ISA::all_kernels<std::int16_t>(), FASTCONV_ISA::all_kernels<std::uint16_t>(),
-    FASTCONV_ISA::all_kernels<Float16>(),      FASTCONV_ISA::all_kernels<Bfloat16>()};
+const StripTable FASTCONV_STRIPS = {FASTCONV_ISA::with_dots<std::int8_t>(),
+                                    FASTCONV_ISA::with_dots<std::uint8_t>(),
+                                    FASTCONV_ISA::with_dots<std::int16_t>(),
+                                    FASTCONV_ISA::with_dots<std::uint16_t>(),
+                                    FASTCONV_ISA::with_dots<Float16>(),
+                                    FASTCONV_ISA::with_dots<Bfloat16>(),
+                                    FASTCONV_ISA::depthwise_kernels<std::int8_t>(),
+                                    FASTCONV_ISA::depthwise_kernels<std::uint8_t>(),
+                                    FASTCONV_ISA::depthwise_kernels<std::int16_t>(),
+                                    FASTCONV_ISA::depthwise_kernels<std::uint16_t>()};
 
 }  // namespace fastconv

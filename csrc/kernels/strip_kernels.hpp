@@ -81,7 +81,6 @@ struct StripKernels {
     // The same where y has one pixel, for kDotOutputs outputs; its scratch is 2 * kDotPart of T.
     // Null where the kernels do not compute such images.
     void (*dot_task)(const StripJob<T>& job, Index task, char* scratch);
-    DepthwiseKernels<T> depthwise;  // empty in tables of kernels for precision="fast" alone
 };
 
 struct StripTable {
@@ -91,6 +90,11 @@ struct StripTable {
     StripKernels<std::uint16_t> u16;
     StripKernels<Float16> f16;
     StripKernels<Bfloat16> bf16;
+    // Floats of 16 bits have nothing to gain from VNNI: see KernelTable.
+    DepthwiseKernels<std::int8_t> depthwise_i8;
+    DepthwiseKernels<std::uint8_t> depthwise_u8;
+    DepthwiseKernels<std::int16_t> depthwise_i16;
+    DepthwiseKernels<std::uint16_t> depthwise_u16;
 };
 
 #if defined(__x86_64__)
