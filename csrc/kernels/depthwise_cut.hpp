@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/border.hpp"
-#include "kernels/depthwise_tile.hpp"
+#include "kernels/depthwise_strips.hpp"
 #include "kernels/finish.hpp"
 #include "kernels/kernels.hpp"
 
