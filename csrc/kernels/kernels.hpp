@@ -2,6 +2,7 @@
 // instruction set and looked up once per call. Declarations only (see problem.hpp).
 #pragma once
 
+#include "kernels/depthwise_kernels.hpp"
 #include "problem.hpp"
 
 namespace fastconv {
@@ -53,26 +54,6 @@ struct GemmJob {
     Problem problem;
     Operands<T> arrays;
     Blocking blocking;
-};
-
-// How a depthwise convolution is cut; see conv/depthwise.cpp. A task computes consecutive units,
-// a unit is a block of output rows of one channel, or of a block of channels.
-struct DepthwiseCut {
-    bool channel_lanes;  // vector lanes are channels of a pixel, or pixels of a row
-    Index row_block, row_blocks;
-    Index col_block, col_blocks;           // where lanes are pixels: output columns of one pass
-    Index channel_block, channel_blocks;   // where lanes are channels; a whole number of vectors
-    Index slots, slot_pitch, phase_pitch;  // padded input rows held in scratch
-    Index planes;                          // channels computed together, where lanes are pixels
-    bool fetches;                          // x and y outgrow the caches
-    Index units, task_units, tasks;
-};
-
-template <class T>
-struct DepthwiseJob {
-    Problem problem;
-    Operands<T> arrays;
-    DepthwiseCut cut;
 };
 
 // Bounds of arrays on the stack.
@@ -175,12 +156,7 @@ struct Kernels {
     Index (*im2col_gemm_packed)(const Blocking& blocking);
     void (*im2col_gemm_pack)(const Problem& problem, const Blocking& blocking,
                              const View<const T>& w, T* packed);
-    // Fills in what depends on the vector's width: slots, pitches and blocks that fit the caches.
-    void (*depthwise_geometry)(const Problem& problem, DepthwiseCut& cut);
-    Index (*depthwise_scratch)(const Problem& problem, const DepthwiseCut& cut);
-    void (*depthwise_task)(const DepthwiseJob<T>& job, Index task, T* scratch);
-    // Packs channels [first, first + count) of w for lanes that are channels, or pixels.
-    void (*depthwise_pack)(const Problem& problem, const View<const T>& w, T* packed);
+    DepthwiseKernels<T> depthwise;
     Index dot_images;                              // that a task computes together
     Index (*dot_scratch)(const Problem& problem);  // elements
     void (*dot_task)(const DotJob<T>& job, Index task, T* scratch);
@@ -207,6 +183,8 @@ struct KernelTable {
     const char* isa;
     Kernels<float> f32;
     Kernels<double> f64;
+    DepthwiseKernels<Float16> depthwise_f16;
+    DepthwiseKernels<Bfloat16> depthwise_bf16;
 };
 
 #if defined(__x86_64__)

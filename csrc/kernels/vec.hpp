@@ -26,6 +26,10 @@ template <>
 struct IntOf<int> {
     using type = int;
 };
+template <>
+struct IntOf<unsigned> {
+    using type = int;
+};
 
 template <class T>
 struct VecOf {
