@@ -42,6 +42,8 @@ const Algorithm<T>& direct_filter();
 template <class T>
 const Algorithm<T>& direct_channels();
 template <class T>
+const Algorithm<T>& direct_pointwise();
+template <class T>
 const Algorithm<T>& im2col_gemm();
 template <class T>
 const Algorithm<T>& depthwise();
