@@ -1,4 +1,4 @@
-// What an algorithm is: the functions the ladder (conv.hpp) chooses among.
+// What an algorithm is: the functions the ladder (ladder.cpp) chooses among.
 #pragma once
 
 #include "parallel.hpp"

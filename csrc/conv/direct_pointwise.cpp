@@ -20,12 +20,15 @@ constexpr Index kMostOutputs = 4, kLeastInputs = 5;
 // The sums of one output in a strip.
 constexpr Index kStripBytes = 4 << 10;
 
+template <class T>
 bool takes(const Problem& problem, bool) {
     const Group group = group_of(problem);
     const bool pointwise = problem.r == 1 && problem.s == 1 && problem.p == problem.h &&
                            problem.q == problem.w && problem.stride_h == 1 &&
                            problem.stride_w == 1 && problem.pad_top == 0 && problem.pad_left == 0;
-    return pointwise && group.outputs <= kMostOutputs && group.channels >= kLeastInputs;
+    // sums in scratch are no gain where they fit registers and wait for each other
+    const bool few = !problem.channels_last && problem.p * problem.q < kernels_for<T>().lanes;
+    return pointwise && !few && group.outputs <= kMostOutputs && group.channels >= kLeastInputs;
 }
 
 template <class T>
@@ -91,8 +94,8 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
 
 template <class T>
 const Algorithm<T>& direct_pointwise() {
-    static const Algorithm<T> algorithm{"direct_pointwise", takes,   footprint<T>,
-                                        packed_bytes,       pack<T>, run<T>};
+    static const Algorithm<T> algorithm{"direct_pointwise", takes<T>, footprint<T>,
+                                        packed_bytes,       pack<T>,  run<T>};
     return algorithm;
 }
 

@@ -23,8 +23,8 @@ constexpr int kPlaneWeights = 8, kPixelSums = 8;
 constexpr int pixel_sums(int outputs) {
     return outputs == 3 ? 4 : outputs;
 }
-// Pixels ahead of the ones that are read; where channels are lanes.
-constexpr int kPixelsAhead = 16;
+// Bytes of x that are fetched ahead where channels are lanes.
+constexpr int kBytesAhead = 4096;
 
 // A strip of one row of one image and group.
 template <class T>
@@ -151,7 +151,9 @@ inline void sum_pixels(Vec<T>* sums, const T* x, Index count, const PixelRun<T>&
 #pragma GCC unroll 16
         for (int i = 0; i < kPixels; ++i) {
             const Index at = IN_PLACE ? i : least(i, count - 1);
-            const Vec<T> channels = load_lanes(x + at * pixel + c * step, step);
+            const T* const from = x + at * pixel + c * step;
+            if (IN_PLACE) __builtin_prefetch(from + kBytesAhead / int(sizeof(T)));
+            const Vec<T> channels = load_lanes(from, step);
 #pragma GCC unroll 4
             for (int k = 0; k < OUTPUTS; ++k) sums[i * kSums + k] += weight[k] * channels;
         }
@@ -172,7 +174,6 @@ inline void sum_pixels(Vec<T>* sums, const T* x, Index count, const PixelRun<T>&
 template <class T, int OUTPUTS>
 void strip_of_pixels(const PixelRun<T>& strip, T*) {
     constexpr int kL = kLanes<T>, kSums = pixel_sums(OUTPUTS), kPixels = kPixelSums / kSums;
-    constexpr int kStores = kPixelSums / kL;
     const View<const T>& x = strip.x;
     const View<T>& y = strip.y;
     const bool in_place = x.stride[1] == 1 && strip.w.stride[1] == 1;
@@ -191,10 +192,9 @@ void strip_of_pixels(const PixelRun<T>& strip, T*) {
             sum_pixels<T, OUTPUTS, false>(sums, from, count, strip);
         }
         alignas(64) T finished[kPixelSums];
-        for (int v = 0; v < kStores; ++v) {
-            Vec<T> sum = sums[v];
-            if (strip.bias) sum += load(bias + v * kL);
-            store(finished + v * kL, activate<T>(sum, strip.problem.activation));
+        for (int v = 0; v < kPixelSums / kL; ++v) store(finished + v * kL, sums[v]);
+        if (strip.bias || strip.problem.activation != Activation::kNone) {
+            finish_row(finished, Index(kPixelSums), bias, 1, strip.problem.activation);
         }
         T* const to = y.data + i * y.stride[3];
         if (dense) {

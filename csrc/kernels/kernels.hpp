@@ -156,7 +156,7 @@ struct DotJob {
     Index tasks;
 };
 
-// How a 1x1 kernel of few outputs is cut; see conv/direct_pointwise.cpp. A unit is a strip of a row.
+// How a 1x1 kernel of few outputs is cut; see conv/direct_pointwise.cpp. Units are strips of rows.
 struct PointwiseCut {
     Index strips;  // of a row
     Index units, task_units, tasks;
