@@ -5,6 +5,7 @@
 #include "kernels/depthwise.hpp"
 #include "kernels/direct_channels.hpp"
 #include "kernels/direct_filter.hpp"
+#include "kernels/direct_pointwise.hpp"
 #include "kernels/dot_product.hpp"
 #include "kernels/im2col_gemm.hpp"
 #include "kernels/kernels.hpp"
@@ -42,6 +43,7 @@ constexpr Kernels<T> kernels() {
     table.channels_packed = lane_weights<T>;
     table.channels_pack = pack_lanes<T>;
     table.channels_task = channels_task<T>;
+    table.pointwise_task = pointwise_task<T>;
     table.winograd_row_tile = kRows;
     table.winograd_scratch = winograd_scratch<T>;
     table.winograd_task = winograd_task<T>;

@@ -142,6 +142,20 @@ struct DotJob {
     Index tasks;
 };
 
+// How a 1x1 kernel of few outputs is cut; see conv/direct_pointwise.cpp. Units are strips of rows.
+struct PointwiseCut {
+    Index strips;  // of a row
+    Index units, task_units, tasks;
+    Index elements;  // of scratch
+};
+
+template <class T>
+struct PointwiseJob {
+    Problem problem;
+    Operands<T> arrays;
+    PointwiseCut cut;
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
@@ -168,6 +182,7 @@ struct Kernels {
     Index (*channels_packed)(const Problem& problem);  // elements of a group, or 0
     void (*channels_pack)(const Problem& problem, const View<const T>& w, T* packed);
     void (*channels_task)(const ChannelsJob<T>& job, Index task, T* scratch);
+    void (*pointwise_task)(const PointwiseJob<T>& job, Index task, T* scratch);
     Index winograd_row_tile;  // tiles of one register tile
     Index (*winograd_scratch)(const WinogradBlocking& blocking);
     // Before a thread's first task the first Index of its scratch is -1.
