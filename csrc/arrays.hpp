@@ -1,6 +1,7 @@
 // NumPy arrays as views, read from NumPy's own structure: no Python call, no conversion, no copy.
 #pragma once
 
+#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -29,8 +30,9 @@ pybind11::dtype dtype_of() {
 template <class T>
 int type_number() {
     if constexpr (std::is_same_v<T, Bfloat16>) {
-        static const int number = dtype_of<T>().num();
-        return number;
+        // importing lets go of the GIL, which a static's own lock must not wait for
+        PYBIND11_CONSTINIT static pybind11::gil_safe_call_once_and_store<int> number;
+        return number.call_once_and_store_result([] { return dtype_of<T>().num(); }).get_stored();
     } else if constexpr (std::is_same_v<T, Float16>) {
         return 23;  // NPY_HALF, which pybind11 does not name
     } else {

@@ -143,6 +143,40 @@ template <>
 const StripKernels<Bfloat16>& strips_for<Bfloat16>() {
     return active().strips.bf16;
 }
+
+template <>
+const DepthwiseKernels<float>& depthwise_for<float>() {
+    return active_kernels().f32.depthwise;
+}
+template <>
+const DepthwiseKernels<double>& depthwise_for<double>() {
+    return active_kernels().f64.depthwise;
+}
+template <>
+const DepthwiseKernels<Float16>& depthwise_for<Float16>() {
+    return active_kernels().depthwise_f16;
+}
+template <>
+const DepthwiseKernels<Bfloat16>& depthwise_for<Bfloat16>() {
+    return active_kernels().depthwise_bf16;
+}
+template <>
+const DepthwiseKernels<std::int8_t>& depthwise_for<std::int8_t>() {
+    return active().strips.depthwise_i8;
+}
+template <>
+const DepthwiseKernels<std::uint8_t>& depthwise_for<std::uint8_t>() {
+    return active().strips.depthwise_u8;
+}
+template <>
+const DepthwiseKernels<std::int16_t>& depthwise_for<std::int16_t>() {
+    return active().strips.depthwise_i16;
+}
+template <>
+const DepthwiseKernels<std::uint16_t>& depthwise_for<std::uint16_t>() {
+    return active().strips.depthwise_u16;
+}
+
 const StripKernels<Bfloat16>* bfloat16_pairs() {
     return active().pairs;
 }

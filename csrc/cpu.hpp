@@ -25,6 +25,8 @@ template <class T>
 const Kernels<T>& kernels_for();
 template <class T>
 const StripKernels<T>& strips_for();
+template <class T>
+const DepthwiseKernels<T>& depthwise_for();
 // What multiplies pairs of bfloat16 as they are, flushing subnormals; null where nothing does.
 const StripKernels<Bfloat16>* bfloat16_pairs();
 

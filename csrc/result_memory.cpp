@@ -1,5 +1,6 @@
 #include "result_memory.hpp"
 
+#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/numpy.h>
 
 #include <algorithm>
@@ -30,7 +31,9 @@ struct Handler {
     std::uint8_t version;
     Allocator allocator;
 };
-constexpr int kSetHandler = 304;  // PyDataMem_SetHandler in PyArray_API
+// PyDataMem_SetHandler and PyDataMem_GetHandler in PyArray_API.
+constexpr int kSetHandler = 304, kGetHandler = 305;
+constexpr char kCapsuleName[] = "mem_handler";
 
 // Blocks begin at huge pages, and data a cache line behind a block's size.
 constexpr std::size_t kPage = std::size_t(2) << 20, kHead = 64;
@@ -93,34 +96,52 @@ void* reallocate(void* context, void* data, std::size_t bytes) {
 Handler handler = {
     "fastconv: large results", 1, {nullptr, allocate, allocate_zeros, reallocate, release}};
 
-using SetHandler = PyObject* (*)(PyObject*);
+struct NumpyMemory {
+    PyObject* (*set_handler)(PyObject*);
+    PyObject* (*get_handler)();
+};
 
-SetHandler set_handler() {
-    static const SetHandler function = [] {
+const NumpyMemory& numpy_memory() {
+    // A static's own lock would be held while Python code runs, which lets go of the GIL.
+    PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<NumpyMemory> found;
+    const auto find = [] {
         const py::capsule table =
             py::detail::import_numpy_core_submodule("multiarray").attr("_ARRAY_API");
         void** const api = table.get_pointer<void*>();
-        return reinterpret_cast<SetHandler>(api[kSetHandler]);
-    }();
-    return function;
+        return NumpyMemory{reinterpret_cast<PyObject* (*)(PyObject*)>(api[kSetHandler]),
+                           reinterpret_cast<PyObject* (*)()>(api[kGetHandler])};
+    };
+    return found.call_once_and_store_result(find).get_stored();
+}
+
+// Whether new arrays have NumPy's own memory, and not that of a handler the program has chosen.
+bool has_default_handler() {
+    const auto current = py::reinterpret_steal<py::object>(numpy_memory().get_handler());
+    if (!current) throw py::error_already_set();
+    const void* held = PyCapsule_GetPointer(current.ptr(), kCapsuleName);
+    if (!held) throw py::error_already_set();
+    return std::strcmp(static_cast<const Handler*>(held)->name, "default_allocator") == 0;
 }
 
 // Arrays hold a reference to it; the process's last one outlives them all.
 PyObject* handler_capsule() {
-    static PyObject* const capsule = PyCapsule_New(&handler, "mem_handler", nullptr);
+    static PyObject* const capsule = PyCapsule_New(&handler, kCapsuleName, nullptr);
     return capsule;
 }
 
 }  // namespace
 
 LargeResults::LargeResults() : previous_(nullptr) {
+    if (!has_default_handler()) return;
     PyObject* const capsule = handler_capsule();
-    if (!capsule || !(previous_ = set_handler()(capsule))) throw py::error_already_set();
+    if (capsule) previous_ = numpy_memory().set_handler(capsule);
+    if (!previous_) throw py::error_already_set();
 }
 
 LargeResults::~LargeResults() {
+    if (!previous_) return;
     py::error_scope held;  // of an allocation that failed
-    PyObject* const ours = set_handler()(previous_);
+    PyObject* const ours = numpy_memory().set_handler(previous_);
     if (!ours) PyErr_Clear();
     Py_XDECREF(ours);
     Py_DECREF(previous_);

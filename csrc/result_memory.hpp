@@ -14,7 +14,8 @@ constexpr std::size_t kLargeResult = std::size_t(32) << 20;
 constexpr std::size_t kLargestKept = std::size_t(128) << 20;
 
 // While it lives, the calling thread's new NumPy arrays have their data from here (NEP 49): they
-// own it as any other, and give it back when they are deleted.
+// own it as any other, and give it back when they are deleted. A program that has chosen a handler
+// itself keeps it.
 class LargeResults {
   public:
     LargeResults();

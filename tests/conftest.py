@@ -15,7 +15,7 @@ for variable in ("FASTCONV_BACKEND", "FASTCONV_PRECISION", "FASTCONV_THREADS", "
     os.environ.pop(variable, None)  # every test states its own options
 pytest.register_assert_rewrite("support")
 
-from support import backends, ratios  # noqa: E402
+from support import backends, fast, ratios  # noqa: E402
 
 from fastconv.options import environment  # noqa: E402
 
@@ -81,3 +81,12 @@ def fresh_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Monkey
     yield monkeypatch
     monkeypatch.undo()
     environment.cache_clear()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small problems take the fast ways that only large ones repay."""
+    fast.lower_limits(monkeypatch)
+    yield
+    monkeypatch.undo()
+    fast.forget()

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from benchmarks import networks, settings
 from benchmarks.claims.record import ORDER
+from support import ratios
 
 pytest_plugins = ["pytester"]
 
@@ -26,6 +27,8 @@ QUICK = ("--benchmark-max-time=0.001", "--benchmark-min-rounds=1", "-p", "no:cac
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A project with this one's root conftest.py and pytest options, and four items."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    # pytest takes a conftest.py for the loaded module of its name, and would configure this one
+    monkeypatch.delitem(sys.modules, "tests.conftest", raising=False)
     with (ROOT / "pyproject.toml").open("rb") as file:
         options = tomllib.load(file)["tool"]["pytest"]["ini_options"]
     lines = [f"{name} = {json.dumps(value)}" for name, value in options.items()]
@@ -91,6 +94,19 @@ def test_the_environment_and_the_configuration_count_as_given(
 ) -> None:
     monkeypatch.setenv("PYTEST_ADDOPTS", "--benchmark-disable")
     assert _outcomes(project.runpytest("-v", *QUICK))[SPEED_TIMED] == "PASSED"
+
+
+def test_a_session_inside_another_leaves_the_other_alone(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs the project's conftest.py, not ours, whose option it would take for not given."""
+    monkeypatch.setattr(ratios.TABLE, "updating", True)
+    monkeypatch.setattr(ratios.TABLE, "measured", {})
+    own = "from pathlib import Path\nPath(__file__).with_name('loaded').touch()\n"
+    project.path.joinpath("tests/conftest.py").write_text(own)
+    project.runpytest(*QUICK).assert_outcomes(passed=1, skipped=1)
+    assert project.path.joinpath("tests/loaded").exists()
+    assert ratios.TABLE.updating
 
 
 def test_benchmarks_heed_variables_that_the_tests_clear(

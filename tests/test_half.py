@@ -24,6 +24,8 @@ PROBLEMS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 20, 14, 14), (30, 20, 3, 3), {"pad": 1}),
     ((2, 3, 37, 40), (16, 3, 7, 7), {"pad": 3, "stride": 2}),
     ((2, 12, 15, 17), (12, 1, 3, 3), {"pad": 1, "groups": 12, "stride": (2, 3)}),
+    ((2, 70, 14, 15), (70, 1, 3, 3), {"pad": 1, "groups": 70, "activation": "silu"}),
+    ((2, 35, 19, 33), (70, 1, 5, 5), {"pad": 2, "groups": 35, "stride": 2, "pad_mode": "wrap"}),
     ((2, 40, 7, 9), (33, 40, 1, 1), {}),
     ((2, 16, 9, 50), (8, 8, 2, 5), {"groups": 2, "dilation": 3, "pad_mode": "reflect", "pad": 4}),
     ((1, 1, 50, 60), (1, 1, 31, 9), {"pad": "same", "pad_mode": "wrap"}),
@@ -49,13 +51,21 @@ def describe(x: Array, w: Array, bias: Array | None, arguments: dict[str, Any]) 
     )  # fmt: skip
 
 
+def strict_algorithm(x_shape: tuple[int, ...], arguments: dict[str, Any]) -> str:
+    return "depthwise" if arguments.get("groups") == x_shape[1] > 1 else "half_gemm"
+
+
 @pytest.mark.parametrize("dtype", HALVES)
 def test_every_value_passes_unchanged(backend: str, dtype: str) -> None:
     """Subnormals, infinities and both zeros; NaN stays NaN."""
     values = every_value(dtype).reshape(1, 1, 256, 256)
     one = np.ones((1, 1, 1, 1), as_dtype(dtype))
-    for x, w in ((values, one), (one, values.reshape(-1, 1, 1, 1))):
-        y = fastconv.conv2d(x, w, backend=backend)
+    twice, ones = values.reshape(1, 2, 128, 256), np.ones((2, 1, 1, 1), as_dtype(dtype))
+    for x, w, arguments in (
+        (values, one, {}), (one, values.reshape(-1, 1, 1, 1), {}), (twice, ones, {"groups": 2}),
+        (values, np.ones((256, 1, 1, 1), as_dtype(dtype)), {"groups": 256, "layout": "NHWC"}),
+    ):  # fmt: skip
+        y = fastconv.conv2d(x, w, backend=backend, **arguments)
         assert y.dtype == as_dtype(dtype)
         bits, want = y.reshape(-1).view(np.uint16), values.reshape(-1).view(np.uint16)
         infinity = int(as_dtype(dtype).type(np.inf).view(np.uint16))
@@ -80,13 +90,21 @@ def test_ties_go_to_even(backend: str, dtype: str) -> None:
         exact = (small.astype(np.float64) == unit * share) & np.isfinite(unit)
         total = wide + small.astype(np.float64)
         exact &= total.astype(np.float32).astype(np.float64) == total
-        x = np.stack([finite[exact], small[exact]])[None, :, None, :]
-        w = np.ones((1, 2, 1, 1), as_dtype(dtype))
-        y = fastconv.conv2d(x, w, backend=backend).reshape(-1)
+        assert exact.sum() > 1000
         with np.errstate(over="ignore"):
             want = total[exact].astype(np.float32).astype(as_dtype(dtype))
-        assert exact.sum() > 1000
-        assert np.array_equal(y.view(np.uint16)[y != 0], want.view(np.uint16)[want != 0])
+        pairs = np.stack([finite[exact], small[exact]])
+        # as channels of one image, and as rows of both channels of another
+        for x, shape, groups in (
+            (pairs[None, :, None, :], (1, 2, 1, 1), 1),
+            (np.stack([pairs, pairs])[None], (2, 1, 2, 1), 2),
+        ):
+            w = np.ones(shape, as_dtype(dtype))
+            y = fastconv.conv2d(x, w, groups=groups, backend=backend).reshape(groups, -1)
+            for row in y:
+                assert np.array_equal(
+                    row.view(np.uint16)[row != 0], want.view(np.uint16)[want != 0]
+                )
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -113,7 +131,7 @@ def test_plans_scratch_threads_and_layouts_change_no_bit(dtype: str, problem: An
             assert_same_bits(plan(x), want, "plan")
             assert_same_bits(plan(x[:1]), want[:1], "one image")
             report = fastconv.explain(x, w, bias=bias, **arguments)
-            assert report.algorithm == "half_gemm"
+            assert report.algorithm == strict_algorithm(x_shape, arguments)
             assert report.scratch_bytes <= threads * workspace
             last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
             turned = fastconv.conv2d(last, w, bias=bias, layout="NHWC", **arguments)
@@ -129,7 +147,7 @@ def test_plans_scratch_threads_and_layouts_change_no_bit(dtype: str, problem: An
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("problem", [*PROBLEMS[:5], *PROBLEMS[-2:]], ids=str)
+@pytest.mark.parametrize("problem", [*PROBLEMS[:7], *PROBLEMS[-2:]], ids=str)
 def test_nothing_beyond_the_operands_is_read(dtype: str, problem: Any) -> None:
     present("native")
     x_shape, w_shape, arguments = problem
@@ -151,13 +169,14 @@ def test_fast_bfloat16(problem: Any) -> None:
     x, w = draw("bfloat16", *x_shape), draw("bfloat16", *w_shape)
     bias = draw("bfloat16", w_shape[0])
     last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    strict = strict_algorithm(x_shape, arguments)
     pairs = w_shape[1] % 2 == 0 and x_shape[2:] != (1, 1) and "bf16" in the_isa()
     for layout, given in (("NCHW", x), ("NHWC", last)):
         options = {**arguments, "layout": layout}
         with fastconv.options(backend="native", precision="fast", threads=1):
             want = fastconv.conv2d(given, w, bias=bias, **options)
             report = fastconv.explain(given, w, bias=bias, **options)
-        assert report.algorithm == ("bfloat16_gemm" if pairs else "half_gemm")
+        assert report.algorithm == ("bfloat16_gemm" if pairs else strict)
         logical = want if layout == "NCHW" else want.transpose(0, 3, 1, 2)
         algorithm = report.algorithm if pairs else None
         verdict = check(describe(x, w, bias, arguments), x, w, bias, logical, algorithm=algorithm)

@@ -1,4 +1,7 @@
-"""Integers of 8 and 16 bits in the native backend: exact modulo 2**32, whatever the shape."""
+"""Integers of 8 and 16 bits in the native backend: exact modulo 2**32, whatever the shape.
+
+Depthwise problems, among them here, are the depthwise algorithm's: see test_depthwise, too.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ SHAPES: list[tuple[int, int, int, int, int, int, dict[str, Any]]] = [
     (24, 13, 50, 6, 1, 3, {"stride": (1, 3), "dilation": (1, 5), "pad": 20}),
     (12, 9, 9, 12, 3, 3, {"groups": 12, "pad": 1}),
     (10, 8, 70, 20, 5, 5, {"groups": 10, "pad": 2}),
+    (50, 15, 23, 50, 3, 3, {"groups": 50, "pad": 1, "stride": 2}),
     (16, 11, 11, 24, 3, 3, {"groups": 4, "pad": 1, "stride": 2}),
     (2, 1, 1, 3, 1, 1, {}),
     (1, 1, 40, 1, 1, 9, {"pad": "same"}),
@@ -130,7 +134,7 @@ def test_packed_weights_and_any_scratch(dtype: str, layout: str, shape: Any) -> 
                 name, scratch, used = native.algorithm(
                     _description(problem), resources(options), held
                 )
-                assert name == "integer_gemm"
+                assert name == ("depthwise" if given.get("groups") == c else "integer_gemm")
                 assert scratch <= used * workspace
 
 
@@ -166,7 +170,7 @@ def test_channels_last_of_any_strides(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("shape", [*SHAPES[:8], *SHAPES[-6:]], ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES[:11], *SHAPES[-6:]], ids=str)
 def test_nothing_beyond_the_operands_is_read(dtype: str, layout: str, shape: Any) -> None:
     c, h, width, k, r, s, given = shape
     rng = np.random.default_rng(11)

@@ -138,6 +138,7 @@ LARGE = [
     ((1, 64, 20, 20000), (64, 1, 5, 5), 64),
     ((1, 64, 500, 500), (128, 64, 3, 3), 1),
     ((1, 64, 500, 500), (128, 64, 5, 5), 1),
+    ((1, 64, 500, 500), (3, 64, 1, 1), 1),
 ]
 
 
@@ -160,5 +161,5 @@ def test_workspace_limits_the_scratch_of_every_algorithm(workspace: int) -> None
         seen.add("winograd" if name.startswith("winograd") else name)
     assert seen >= {
         "depthwise", "direct_filter", "direct_channels", "im2col_gemm", "integer_gemm", "half_gemm",
-        "winograd",
+        "direct_pointwise", "winograd",
     }  # fmt: skip

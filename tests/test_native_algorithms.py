@@ -1,5 +1,6 @@
-"""The native algorithms that read every tap in place: direct_filter, direct_channels, and the
-implicit GEMM where it copies blocks of x with their border."""
+"""The native algorithms that read every tap in place: direct_filter, direct_channels,
+direct_pointwise, dot_product, and the implicit GEMM where it copies blocks of x with their border.
+"""
 
 from __future__ import annotations
 
@@ -88,8 +89,19 @@ DOTS = [
     Case((5, 100, 7, 5), (40, 50, 3, 2), groups=2, dilation=3, stride=2, activation="sigmoid"),
 ]
 
+# One to four outputs of 1x1 kernels: strips with and without a part of a vector, several of them,
+# and channels that are no whole number of blocks, vectors or groups.
+POINTS = [
+    Case((2, 9, 17, 31), (2, 9, 1, 1), bias=True),
+    Case((1, 37, 5, 7), (4, 37, 1, 1), bias=True, activation="relu"),
+    Case((2, 14, 40, 61), (6, 7, 1, 1), groups=2, bias=True),
+    Case((1, 64, 33, 65), (1, 64, 1, 1), activation="sigmoid"),
+    Case((3, 5, 4, 4), (3, 5, 1, 1)),
+]
+
 ALGORITHM = dict.fromkeys(FILTERS, "direct_filter") | dict.fromkeys(CHANNELS, "direct_channels")
 ALGORITHM |= dict.fromkeys(GEMM, "im2col_gemm") | dict.fromkeys(DOTS, "dot_product")
+ALGORITHM |= dict.fromkeys(POINTS, "direct_pointwise")
 ALL = [case for case in ALGORITHM for case in (case, case.channels_last())]
 
 
@@ -122,7 +134,7 @@ def test_borders(case: Case, pad_mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [*FILTERS[:5], *FILTERS[8:13], *CHANNELS[:8], *GEMM, *DOTS], ids=str
+    "case", [*FILTERS[:5], *FILTERS[8:13], *CHANNELS[:8], *GEMM, *DOTS, *POINTS], ids=str
 )
 def test_special_values(case: Case) -> None:
     present("native")
@@ -135,7 +147,7 @@ def test_special_values(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [FILTERS[4], FILTERS[9], *FILTERS[11:15], *CHANNELS[:8], *GEMM, *DOTS], ids=str
+    "case", [FILTERS[4], FILTERS[9], *FILTERS[11:15], *CHANNELS[:8], *GEMM, *DOTS, *POINTS], ids=str
 )
 def test_bits_depend_on_no_threads_batch_or_alignment(case: Case) -> None:
     present("native")
@@ -173,7 +185,7 @@ def test_a_plan_has_the_call_s_bits(case: Case) -> None:
         assert (room[..., 1::2] == 7).all()
 
 
-@pytest.mark.parametrize("case", [*FILTERS[:8], *CHANNELS, *GEMM, *DOTS], ids=str)
+@pytest.mark.parametrize("case", [*FILTERS[:8], *CHANNELS, *GEMM, *DOTS, *POINTS], ids=str)
 def test_views_in_every_direction(case: Case) -> None:
     present("native")
     x, w, bias = draw(case, "spread")

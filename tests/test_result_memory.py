@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import tracemalloc
 from collections.abc import Callable
@@ -81,3 +82,39 @@ def test_a_large_result_is_an_array_like_any_other(result: Callable[..., Array])
         assert tracemalloc.get_traced_memory()[0] < 32 << 20
     finally:
         tracemalloc.stop()
+
+
+class Handler(ctypes.Structure):
+    """NumPy's PyDataMem_Handler."""
+
+    _fields_ = (
+        ("name", ctypes.c_char * 127),
+        ("version", ctypes.c_uint8),
+        ("allocator", ctypes.c_void_p * 5),
+    )
+
+
+CAPSULE, OWN = b"mem_handler", Handler()
+
+
+def test_a_handler_of_the_program_s_own_is_kept(result: Callable[..., Array]) -> None:
+    """Pinned or shared memory, say: the results that are worth keeping are just those it is for."""
+    python, multiarray = ctypes.pythonapi, np._core.multiarray  # type: ignore[attr-defined]
+    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", python)
+    )
+    capsule = ctypes.PYFUNCTYPE(
+        ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
+    )(("PyCapsule_New", python))
+    table = ctypes.cast(pointer(multiarray._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
+    set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(table[304])
+    get_handler = ctypes.PYFUNCTYPE(ctypes.py_object)(table[305])
+    ctypes.memmove(ctypes.byref(OWN), pointer(get_handler(), CAPSULE), ctypes.sizeof(OWN))
+    OWN.name = b"of the program"
+    before = set_handler(capsule(ctypes.addressof(OWN), CAPSULE, None))
+    try:
+        y = result(LARGE, 1)
+    finally:
+        set_handler(before)
+    assert multiarray.get_handler_name(y) == "of the program"
+    assert "fastconv" in multiarray.get_handler_name(result(LARGE, 2))

@@ -1,4 +1,4 @@
-// What an algorithm is: the functions the ladder (conv.hpp) chooses among.
+// What an algorithm is: the functions the ladder (ladder.cpp) chooses among.
 #pragma once
 
 #include "parallel.hpp"
@@ -41,6 +41,8 @@ template <class T>
 const Algorithm<T>& direct_filter();
 template <class T>
 const Algorithm<T>& direct_channels();
+template <class T>
+const Algorithm<T>& direct_pointwise();
 template <class T>
 const Algorithm<T>& im2col_gemm();
 template <class T>

@@ -16,6 +16,7 @@ namespace {
 constexpr Index kMostTaps = 9;
 // A tile of this algorithm has at most 7 rows, and reads at most kMostSpan padded rows.
 constexpr Index kTileRows = 7, kMostSpan = 128;
+constexpr Index kLine = 64;
 // Every thread may have this much scratch.
 constexpr Index kLeastScratch = 64 << 10;
 // Vector operations of a task that is worth handing out, and of one that is worth a thread.
@@ -35,7 +36,7 @@ bool lanes_are_channels(const Operands<T>& arrays) {
 // Vector operations of all units together.
 template <class T>
 double total_work(const Problem& problem, const DepthwiseCut& cut) {
-    const double lanes = double(kernels_for<T>().lanes);
+    const double lanes = double(depthwise_for<T>().lanes);
     const double pixels = double(problem.p) * double(problem.q);
     const double vectors = cut.channel_lanes ? pixels * std::ceil(double(problem.k) / lanes)
                                              : double(problem.k) * double(problem.p) *
@@ -50,7 +51,7 @@ template <class T>
 DepthwiseCut make_cut(const Problem& problem, bool channel_lanes, int& threads) {
     DepthwiseCut cut{};
     cut.channel_lanes = channel_lanes;
-    kernels_for<T>().depthwise_geometry(problem, cut);
+    depthwise_for<T>().geometry(problem, cut);
     const double work = total_work<T>(problem, cut);
     threads = int(std::max(1.0, std::min(double(threads_at_most(threads)), work / kThreadWork)));
     const double wanted =
@@ -62,10 +63,10 @@ DepthwiseCut make_cut(const Problem& problem, bool channel_lanes, int& threads) 
     cut.row_blocks = std::clamp<Index>(Index(wanted) / blocks, 1, tiles);
     cut.row_block = ceil_div(tiles, cut.row_blocks) * kTileRows;
     cut.row_blocks = ceil_div(problem.p, cut.row_block);
-    const Index image_elements =
-        problem.c * problem.h * problem.w + problem.k * problem.p * problem.q;
-    cut.fetches = double(problem.n) * double(image_elements) * sizeof(T) >
-                  kCachedShare * double(second_level_cache_bytes());
+    const Index image_bytes = problem.c * problem.h * problem.w * Index(sizeof(T)) +
+                              problem.k * problem.p * problem.q * Index(sizeof(ResultOf<T>));
+    cut.fetches =
+        double(problem.n) * double(image_bytes) > kCachedShare * double(second_level_cache_bytes());
     cut.units = blocks * cut.row_blocks;
     cut.task_units = std::max<Index>(1, Index(double(cut.units) / wanted));
     cut.tasks = ceil_div(cut.units, cut.task_units);
@@ -74,9 +75,10 @@ DepthwiseCut make_cut(const Problem& problem, bool channel_lanes, int& threads) 
 }
 
 template <class T>
-Index thread_elements(const Problem& problem, const DepthwiseCut& cut) {
-    const Index line = 64 / Index(sizeof(T));
-    return ceil_div(kernels_for<T>().depthwise_scratch(problem, cut), line) * line;
+Index thread_bytes(const Problem& problem, const DepthwiseCut& cut) {
+    return ceil_div(depthwise_for<T>().scratch(problem, cut) * depthwise_for<T>().sum_bytes,
+                    kLine) *
+           kLine;
 }
 
 template <class T>
@@ -95,8 +97,8 @@ bool takes(const Problem& problem, bool) {
     for (const bool channel_lanes : {false, true}) {
         DepthwiseCut cut{};
         cut.channel_lanes = channel_lanes;
-        kernels_for<T>().depthwise_geometry(problem, cut);
-        if (thread_elements<T>(problem, cut) * Index(sizeof(T)) > kLeastScratch) return false;
+        depthwise_for<T>().geometry(problem, cut);
+        if (thread_bytes<T>(problem, cut) > kLeastScratch) return false;
     }
     return true;
 }
@@ -105,18 +107,18 @@ template <class T>
 Footprint footprint(const Problem& problem, const Resources& resources, bool) {
     int threads = resources.threads;
     const DepthwiseCut cut = make_cut<T>(problem, problem.channels_last, threads);
-    return {threads * thread_elements<T>(problem, cut) * Index(sizeof(T)), threads};
+    return {threads * thread_bytes<T>(problem, cut), threads};
 }
 
 template <class T>
 Index packed_bytes(const Problem& problem) {
-    const Index line = 64 / Index(sizeof(T));
-    return problem.r * problem.s * (ceil_div(problem.k, line) + 1) * line * Index(sizeof(T));
+    const Index line = kLine / depthwise_for<T>().sum_bytes;
+    return problem.r * problem.s * (ceil_div(problem.k, line) + 1) * kLine;
 }
 
 template <class T>
 void pack(const Problem& problem, const View<const T>& w, void* packed) {
-    kernels_for<T>().depthwise_pack(problem, w, static_cast<T*>(packed));
+    depthwise_for<T>().pack(problem, w, packed);
 }
 
 template <class T>
@@ -125,8 +127,8 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
     int threads = resources.threads;
     const DepthwiseJob<T> job{problem, arrays,
                               make_cut<T>(problem, lanes_are_channels(arrays), threads)};
-    return run_tasks(job, kernels_for<T>().depthwise_task, job.cut.tasks, threads,
-                     thread_elements<T>(problem, job.cut), interrupt);
+    return run_tasks(job, depthwise_for<T>().task, job.cut.tasks, threads,
+                     thread_bytes<T>(problem, job.cut), interrupt);
 }
 
 }  // namespace
@@ -140,5 +142,11 @@ const Algorithm<T>& depthwise() {
 
 template const Algorithm<float>& depthwise<float>();
 template const Algorithm<double>& depthwise<double>();
+template const Algorithm<std::int8_t>& depthwise<std::int8_t>();
+template const Algorithm<std::uint8_t>& depthwise<std::uint8_t>();
+template const Algorithm<std::int16_t>& depthwise<std::int16_t>();
+template const Algorithm<std::uint16_t>& depthwise<std::uint16_t>();
+template const Algorithm<Float16>& depthwise<Float16>();
+template const Algorithm<Bfloat16>& depthwise<Bfloat16>();
 
 }  // namespace fastconv

@@ -14,8 +14,8 @@ namespace {
 // cutting.
 constexpr double kPackVector = 6.5;      // gathering one vector of pixels
 constexpr double kGatherVector = 30.0;   // the same, of pixels more than two apart
-constexpr double kPackKernelLane = 0.5;  // one weight into a panel of columns, from dense rows
-constexpr double kScatterLane = 1.6;     // the same from strided weights
+constexpr double kPackKernelLane = 1.0;  // one weight into a panel of columns, from dense rows
+constexpr double kScatterLane = 3.2;     // the same from strided weights
 constexpr double kCopyKernel = 0.15;     // one weight into a row panel
 constexpr double kTile = 30.0;           // entering and leaving a tile
 constexpr double kRowPanel = 300.0;      // the pages of y that a panel of image planes begins with
@@ -24,6 +24,8 @@ constexpr double kStoreVector = 1.5;     // storing one
 constexpr double kFewRows = 4;           // a tile of fewer rows waits for its own sums
 constexpr double kMemoryBytes = 12.0;    // bytes a cycle of weights that no cache holds
 constexpr double kCopyVector = 12.0;     // one vector of an image copied with its border
+constexpr double kListStep = 2.0;        // a step in a table of those that meet the image
+constexpr double kListedTables = 4;      // such tables of a task
 constexpr double kInPlaceStep = 2.5;     // a step of a tile that walks over planes or pixels of x
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
@@ -52,6 +54,27 @@ double packed_share(const Problem& problem, Index count, bool whole_image) {
         double((problem.r - 1) * problem.dilation_h) / double(problem.stride_h);
     const double down = std::max(0.0, 1 - reach_down / double(problem.p));
     return 1 - across * down;
+}
+
+// Share of the taps of one axis of y, all its indices together, that see the image.
+double share_inside(Index out, Index stride, Index pad, Index dilation, Index taps, Index size) {
+    Index inside = 0;
+    for (Index tap = 0; tap < taps; ++tap) {
+        const Index first = tap * dilation - pad;  // what index 0 reads
+        const Index begin = first < 0 ? ceil_div(-first, stride) : 0;
+        const Index end = first < size ? ceil_div(size - first, stride) : 0;
+        inside += std::max<Index>(0, std::min(end, out) - begin);
+    }
+    return double(inside) / double(out * taps);
+}
+
+// The same of both axes, 1 where the border has values.
+double taps_inside(const Problem& problem) {
+    if (problem.pad_mode != PadMode::kConstant) return 1;
+    return share_inside(problem.p, problem.stride_h, problem.pad_top, problem.dilation_h, problem.r,
+                        problem.h) *
+           share_inside(problem.q, problem.stride_w, problem.pad_left, problem.dilation_w,
+                        problem.s, problem.w);
 }
 
 bool pointwise(const Problem& problem) {
@@ -110,6 +133,7 @@ struct Model {
     double weight_bytes;
     double in_place_step;
     double pack_vector;
+    double inside;  // share of the taps that see the image
 
     // Estimated time of the slowest thread when each image and group is cut into these blocks.
     double time(const Blocking& b, Index row_blocks, Index col_blocks) const {
@@ -124,14 +148,19 @@ struct Model {
         const double row_tiles = fastconv::row_tiles(b, rows);
         double step = std::max(rows, row_tiles * kFewRows) * vectors;
         double copied = 0;
-        if (b.bordered) {
+        if (b.skips_border) {
+            step *= inside;
+            copied = kListStep * kListedTables * (b.taps_first ? depth : double(b.depth_block));
+        }
+        if (b.bordered && !b.borderless) {
             const ImageBlock image = image_block(problem, shape, b, Index(rows) / problem.q);
             const double blocks = b.taps_first ? 1 : double(b.depth_blocks);
             const double runs = double(image.elements) / double(image.row);
-            copied = blocks * runs * double(ceil_div(image.row, shape.lanes)) * kCopyVector;
+            copied += blocks * runs * double(ceil_div(image.row, shape.lanes)) * kCopyVector;
         }
         if (b.channel_lanes) {
             const double row_vectors = double(shape.row_panel_lanes / shape.lanes);
+            if (b.borderless) step += inside * row_tiles * in_place_step;
             if (!b.bordered) {
                 step += packed_rows * row_tiles * row_vectors * pack_vector;
                 step += (1 - packed_rows) * row_tiles * in_place_step;
@@ -165,7 +194,7 @@ struct Start {
 };
 
 Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, bool packed,
-            bool channel_lanes, bool bordered = false) {
+            bool channel_lanes, bool bordered = false, bool borderless = false) {
     const Index pixels = problem.p * problem.q, outputs = problem.k / problem.groups;
     Blocking b{};
     b.bordered = bordered;
@@ -182,7 +211,11 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     const Index item = shape.item_bytes, panel = shape.tile.cols;
     const Index panels = ceil_div(b.cols, panel);
     const Index row_bytes = shape.tile.rows * (shape.max_depth_block + 64 / item) * item;
-    const Index room = std::max(thread_bytes - row_bytes - (1 << 12), thread_bytes / 4);
+    const Index table_bytes = kTapTables * shape.max_depth_block * (2 * Index(sizeof(Index)) + 2);
+    b.skips_border = bordered && taps_inside(problem) < 1 && table_bytes <= thread_bytes / 8;
+    b.borderless = borderless && b.skips_border;
+    const Index listed = b.skips_border ? table_bytes : 0;
+    const Index room = std::max(thread_bytes - row_bytes - listed - (1 << 12), thread_bytes / 4);
     const Index cache = std::min(shape.second_level_cache / 2, room / 2);
     const Index deepest = std::max<Index>(shape.max_depth_block / 8,
                                           cache / (std::min<Index>(panels, 8) * panel * item));
@@ -201,15 +234,21 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
         const Index most_tiles = std::max<Index>(1, cache / 2 / tile_bytes);
         row_blocks = ceil_div(ceil_div(b.rows, b.row_tile), most_tiles);
     }
-    if (bordered) {
+    if (b.bordered && !b.borderless) {
         const Index runs = ceil_div(b.rows, b.row_run);
-        const auto fits = [&](Index blocks) {
+        // packed weights that outgrow the cache come once for every block; others are gathered line
+        // by line, and lines that the copy displaces come more often
+        const bool streamed = packed && outputs * b.depth * item > shape.second_level_cache;
+        const auto bytes = [&](Index blocks) {
             const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);
-            return image_block(problem, shape, b, std::min(rows, problem.p)).elements * item <=
-                   cache / 2;
+            return image_block(problem, shape, b, std::min(rows, problem.p)).elements * item;
+        };
+        const auto fits = [&](Index blocks) {
+            return bytes(blocks) <= (blocks == 1 && streamed ? cache : cache / 2);
         };
         while (row_blocks < runs && !fits(row_blocks)) ++row_blocks;
         b.bordered = fits(row_blocks);
+        b.skips_border &= b.bordered;
         row_blocks = ceil_div(runs, ceil_div(runs, row_blocks));
     }
     return {b, row_blocks, col_blocks};
@@ -219,6 +258,13 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
 bool may_be_bordered(const Problem& problem, const GemmShape& shape) {
     const Index taps = problem.r * problem.s;
     return taps > 1 && taps <= shape.max_depth_block / 4;
+}
+
+// Whether tiles can read their pixels in x: not where those of a row, which lie channels apart,
+// fall into the same sets of the cache.
+bool rows_may_be_in_place(const Problem& problem, const GemmShape& shape) {
+    return !problem.channels_last ||
+           !crowds_cache_sets(problem.stride_w * problem.c * shape.item_bytes);
 }
 
 // Cuts rows and columns so that the slowest thread has least to do: few panels do not divide
@@ -249,7 +295,7 @@ Blocking best_cut(const Start& begin, const Model& model, double* time) {
     b.row_block = ceil_div(row_panels, rows) * unit;
     b.row_blocks = ceil_div(b.rows, b.row_block);
     b.tasks = model.images * b.row_blocks * b.col_blocks;
-    if (b.bordered) {
+    if (b.bordered && !b.borderless) {
         const Index height = std::min(b.row_block / model.problem.q, model.problem.p);
         b.image = image_block(model.problem, shape, b, height);
     }
@@ -259,16 +305,20 @@ Blocking best_cut(const Start& begin, const Model& model, double* time) {
 // The fastest way with output channels as lanes.
 Blocking best_lanes(const Problem& problem, const Model& model, Index thread_bytes, bool packed,
                     double* time) {
-    const Blocking in_place =
-        best_cut(start(problem, model.shape, thread_bytes, packed, true), model, time);
-    if (!may_be_bordered(problem, model.shape)) return in_place;
-    const Start begin = start(problem, model.shape, thread_bytes, packed, true, true);
-    if (!begin.blocking.bordered) return in_place;
-    double bordered_time;
-    const Blocking bordered = best_cut(begin, model, &bordered_time);
-    if (bordered_time >= *time) return in_place;
-    *time = bordered_time;
-    return bordered;
+    Blocking best = best_cut(start(problem, model.shape, thread_bytes, packed, true), model, time);
+    if (!may_be_bordered(problem, model.shape)) return best;
+    const auto consider = [&](const Start& begin) {
+        double other_time;
+        const Blocking other = best_cut(begin, model, &other_time);
+        if (other_time < *time) best = other, *time = other_time;
+    };
+    const Start copied = start(problem, model.shape, thread_bytes, packed, true, true);
+    if (copied.blocking.bordered) consider(copied);
+    const Start borderless = start(problem, model.shape, thread_bytes, packed, true, true, true);
+    if (borderless.blocking.borderless && rows_may_be_in_place(problem, model.shape)) {
+        consider(borderless);
+    }
+    return best;
 }
 
 }  // namespace
@@ -307,7 +357,8 @@ Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threa
                       few_rows ? packed_share(problem, shape.tile.cols, flat) : 1.0,
                       weights,
                       problem.r * problem.s > 1 ? kInPlaceStep : 0,
-                      problem.stride_w <= 2 ? kPackVector : kGatherVector};
+                      problem.stride_w <= 2 ? kPackVector : kGatherVector,
+                      taps_inside(problem)};
     const auto by_channel = [&](const Model& with, Index bytes, double* time) {
         return best_lanes(problem, with, bytes, packed, time);
     };

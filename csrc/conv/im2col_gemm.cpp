@@ -58,7 +58,7 @@ Blocking packed_blocking(const Problem& problem) {
 template <class T>
 Index packed_bytes(const Problem& problem) {
     const Index group = kernels_for<T>().im2col_gemm_packed(packed_blocking<T>(problem));
-    return problem.groups * group * Index(sizeof(T));
+    return (problem.groups * group + 1) * Index(sizeof(T));  // one tells whether all are finite
 }
 
 template <class T>

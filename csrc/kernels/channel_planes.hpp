@@ -58,24 +58,6 @@ PlaneLayout row_layout(const Problem& problem, Index rows, Index cols) {
     return layout;
 }
 
-// Every second lane of two vectors, from lane `first` on.
-template <class T, int FIRST, int... LANE>
-inline Vec<T> alternate(Vec<T> a, Vec<T> b, LaneList<LANE...>) {
-#if defined(__clang__)
-    return __builtin_shufflevector(a, b, (2 * LANE + FIRST)...);
-#else
-    return __builtin_shuffle(a, b, IntVec<T>{(2 * LANE + FIRST)...});
-#endif
-}
-template <class T>
-inline Vec<T> even_lanes(Vec<T> a, Vec<T> b) {
-    return alternate<T, 0>(a, b, AllLanes<kLanes<T>>{});
-}
-template <class T>
-inline Vec<T> odd_lanes(Vec<T> a, Vec<T> b) {
-    return alternate<T, 1>(a, b, AllLanes<kLanes<T>>{});
-}
-
 // The even lanes of a vector, then its odd ones.
 template <class T, int... LANE>
 inline Vec<T> part_lanes(Vec<T> a, LaneList<LANE...>) {

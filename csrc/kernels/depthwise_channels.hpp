@@ -78,53 +78,57 @@ struct PixelColumns {
     }
 };
 
-template <class T>
-void channel_unit(const DepthwiseJob<T>& job, Index unit, T* scratch) {
+template <class E>
+void channel_unit(const DepthwiseJob<E>& job, Index unit, DepthwiseSum<E>* scratch) {
+    using T = DepthwiseSum<E>;
+    using Result = ResultOf<E>;
+    using Weight = ChannelWeight<E>;
     const Problem& problem = job.problem;
     const DepthwiseCut& cut = job.cut;
-    const View<const T>& x = job.arrays.x;
-    const View<T>& y = job.arrays.y;
+    const View<const E>& x = job.arrays.x;
+    const View<Result>& y = job.arrays.y;
     const Index channel_block = unit % cut.channel_blocks;
     unit /= cut.channel_blocks;
     const Index row_block = unit % cut.row_blocks, image = unit / cut.row_blocks;
     const Index p0 = row_block * cut.row_block, p1 = least(problem.p, p0 + cut.row_block);
-    const Index k0 = block_begin<T>(problem, cut, channel_block);
-    const Index lanes = block_begin<T>(problem, cut, channel_block + 1) - k0;
+    const Index k0 = block_begin<E>(problem, cut, channel_block);
+    const Index lanes = block_begin<E>(problem, cut, channel_block + 1) - k0;
 
-    T* const zeros = scratch;
-    PixelColumns<T> pixel;
+    // zeros of any type
+    const E* const zeros = reinterpret_cast<const E*>(scratch);
+    PixelColumns<E> pixel;
     for (Index i = 0; i < cut.slots; ++i) pixel.zeros[i] = zeros;
-    Strip<T> strip = make_strip(problem, pixel.columns);
+    Strip<InPlace<E>> strip = make_strip<InPlace<E>>(problem, pixel.columns);
     strip.lanes = lanes;
-    strip.bias = job.arrays.bias ? job.arrays.bias + k0 : zeros;
+    strip.bias = job.arrays.bias ? job.arrays.bias + k0 : reinterpret_cast<const Result*>(scratch);
     if (job.arrays.packed && problem.channels_last) {
         strip.weight_pitch = weight_pitch<T>(problem.k);
-        strip.weights = static_cast<const T*>(job.arrays.packed) + k0;
+        strip.weights = static_cast<const Weight*>(job.arrays.packed) + k0;
     } else {
-        T* const packed = zeros + 2 * cut.slot_pitch;
+        auto* const packed = reinterpret_cast<Weight*>(scratch + 2 * cut.slot_pitch);
         strip.weight_pitch = cut.slot_pitch;
         strip.weights = packed;
         pack_channel_vectors(problem, job.arrays.w, k0, lanes, packed, strip.weight_pitch);
     }
-    const T* const from = x.data + image * x.stride[0] + k0;
-    T* const to = y.data + image * y.stride[0] + k0;
+    const E* const from = x.data + image * x.stride[0] + k0;
+    Result* const to = y.data + image * y.stride[0] + k0;
     strip.y_pitch = y.stride[2];
-    const int shape = strip_shape(problem, true);
-    const StripCut<T> strip_cut(lanes, true);
+    const int shape = strip_shape<InPlace<E>>(problem, true);
+    const StripCut<InPlace<E>, true> strip_cut(lanes);
     RowOffsets offsets;
     for (Index p = p0; p < p1;) {
         const int tile = tile_rows(p1 - p);
         const Index count = kTileRows[tile];
-        offsets.set(problem, x.stride[2] * Index(sizeof(T)), p * problem.stride_h,
+        offsets.set(problem, x.stride[2] * Index(sizeof(E)), p * problem.stride_h,
                     row_span(problem, count));
         offsets.place(from, zeros, pixel.rows);
         for (Index q = 0; q < problem.q; ++q) {
             pixel.set(problem, offsets, from, x.stride[3], q);
             strip.y = to + p * y.stride[2] + q * y.stride[3];
-            run_strip<T, Lanes::kChannels>(strip, strip_cut, shape, tile);
-            if (!finishes_later(problem.activation)) continue;
+            run_strip<Lanes::kChannels>(strip, strip_cut, shape, tile);
+            if (!InPlace<E>::plain || !finishes_later(problem.activation)) continue;
             for (Index i = 0; i < count; ++i) {
-                finish_row<T>(strip.y + i * strip.y_pitch, lanes, nullptr, 0, problem.activation);
+                finish_strip<InPlace<E>>(strip.y + i * strip.y_pitch, lanes, problem.activation);
             }
         }
         p += count;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/border.hpp"
-#include "kernels/depthwise_tile.hpp"
+#include "kernels/depthwise_strips.hpp"
 #include "kernels/finish.hpp"
 #include "kernels/kernels.hpp"
 
@@ -40,11 +40,11 @@ inline Index weight_pitch(Index channels) {
 }
 
 // Channels of block `index`: all blocks have a vector at least, the last one what is left over.
-template <class T>
+template <class E>
 inline Index block_begin(const Problem& problem, const DepthwiseCut& cut, Index index) {
-    const Index vectors = problem.k / kLanes<T>;
-    return index == cut.channel_blocks ? problem.k
-                                       : index * vectors / cut.channel_blocks * kLanes<T>;
+    constexpr Index kL = kChannelLanes<E>;
+    const Index vectors = problem.k / kL;
+    return index == cut.channel_blocks ? problem.k : index * vectors / cut.channel_blocks * kL;
 }
 
 // Whether the even and the odd columns of a copied row together fill one vector.
@@ -59,18 +59,22 @@ inline Index group_planes(Index plane_bytes) {
 }
 
 // Widths that depend on the vector and on the sizes of the caches.
-template <class T>
+template <class E>
 void depthwise_geometry(const Problem& problem, DepthwiseCut& cut) {
+    using T = DepthwiseSum<E>;
     constexpr Index kL = kLanes<T>, kBytes = Index(sizeof(T));
     const Index rows = least(problem.p, Index(kMostTileRows));
-    cut.channel_lanes = cut.channel_lanes && problem.k == problem.c && problem.k >= kNarrowLanes<T>;
+    cut.channel_lanes =
+        cut.channel_lanes && problem.k == problem.c && problem.k >= kLeastChannels<E>;
     cut.slots = row_span(problem, rows);
     if (cut.channel_lanes) {
-        const Index lines = cut.slots * problem.s + problem.r * problem.s;
-        const Index block = most(1, least(8, kFirstLevelBytes / (lines * kL * kBytes)));
-        const Index vectors = most(1, problem.k / kL);
+        constexpr Index kC = kChannelLanes<E>;
+        const Index bytes = cut.slots * problem.s * Index(sizeof(E)) +
+                            problem.r * problem.s * Index(sizeof(ChannelWeight<E>));
+        const Index block = most(1, least(8, kFirstLevelBytes / (bytes * kC)));
+        const Index vectors = most(1, problem.k / kC);
         cut.channel_blocks = ceil_div(vectors, block);
-        cut.channel_block = ceil_div(vectors, cut.channel_blocks) * kL + kL;
+        cut.channel_block = ceil_div(vectors, cut.channel_blocks) * kC + kC;
         cut.slot_pitch = weight_pitch<T>(cut.channel_block);
         return;
     }
@@ -93,8 +97,9 @@ void depthwise_geometry(const Problem& problem, DepthwiseCut& cut) {
     cut.planes = group_planes(cut.slots * cut.slot_pitch * kBytes);
 }
 
-template <class T>
+template <class E>
 Index depthwise_scratch(const Problem& problem, const DepthwiseCut& cut) {
+    using T = DepthwiseSum<E>;
     if (cut.channel_lanes) return (problem.r * problem.s + 2) * cut.slot_pitch;
     return (cut.planes * cut.slots + 1) * cut.slot_pitch +
            kMostTileRows * whole_lines<T>(cut.col_block);
@@ -102,44 +107,82 @@ Index depthwise_scratch(const Problem& problem, const DepthwiseCut& cut) {
 
 // Weights in the order in which tiles use them: column by column. A vector of channels for each
 // tap, or the taps of one channel after another.
-template <class T>
-void pack_channel_vectors(const Problem& problem, const View<const T>& w, Index first, Index count,
-                          T* packed, Index pitch) {
+template <class E>
+void pack_channel_vectors(const Problem& problem, const View<const E>& w, Index first, Index count,
+                          ChannelWeight<E>* packed, Index pitch) {
     for (Index k = 0; k < count; ++k) {
-        const T* from = w.data + (first + k) * w.stride[0];
+        const E* from = w.data + (first + k) * w.stride[0];
         for (Index r = 0; r < problem.r; ++r) {
             for (Index s = 0; s < problem.s; ++s) {
-                packed[(s * problem.r + r) * pitch + k] = from[r * w.stride[2] + s * w.stride[3]];
+                const E weight = from[r * w.stride[2] + s * w.stride[3]];
+                ChannelWeight<E>& to = packed[(s * problem.r + r) * pitch + k];
+                if constexpr (kSame<ChannelWeight<E>, E>) {
+                    to = weight;
+                } else {
+                    to = widen_weight(weight);
+                }
             }
         }
     }
 }
 
-template <class T>
-void pack_channel(const Problem& problem, const View<const T>& w, Index k, T* packed) {
-    const T* from = w.data + k * w.stride[0];
+template <class E>
+void pack_channel(const Problem& problem, const View<const E>& w, Index k,
+                  DepthwiseSum<E>* packed) {
+    const E* from = w.data + k * w.stride[0];
     for (Index s = 0; s < problem.s; ++s) {
         for (Index r = 0; r < problem.r; ++r) {
-            *packed++ = from[r * w.stride[2] + s * w.stride[3]];
+            *packed++ = widen_weight(from[r * w.stride[2] + s * w.stride[3]]);
         }
     }
 }
 
-template <class T>
-void depthwise_pack(const Problem& problem, const View<const T>& w, T* packed) {
+template <class E>
+void depthwise_pack(const Problem& problem, const View<const E>& w, void* packed) {
     const Index taps = problem.r * problem.s;
     if (problem.channels_last) {
-        const Index pitch = weight_pitch<T>(problem.k);
-        for (Index i = 0; i < taps * pitch; ++i) packed[i] = T(0);
-        pack_channel_vectors(problem, w, 0, problem.k, packed, pitch);
+        using Weight = ChannelWeight<E>;
+        auto* const to = static_cast<Weight*>(packed);
+        const Index pitch = weight_pitch<DepthwiseSum<E>>(problem.k);
+        for (Index i = 0; i < taps * pitch; ++i) to[i] = Weight{};
+        pack_channel_vectors(problem, w, 0, problem.k, to, pitch);
     } else {
-        for (Index k = 0; k < problem.k; ++k) pack_channel(problem, w, k, packed + k * taps);
+        auto* const to = static_cast<DepthwiseSum<E>*>(packed);
+        for (Index k = 0; k < problem.k; ++k) pack_channel(problem, w, k, to + k * taps);
     }
 }
 
+// The other activations are applied to a finished strip, which is still in the cache, or to sums
+// that are about to be rounded.
+inline bool finishes_later(Activation activation) {
+    return activation != Activation::kNone && activation != Activation::kRelu &&
+           activation != Activation::kRelu6;
+}
+
+// Of `count` results beside each other, which are as good as sums.
+template <class N>
+inline void finish_strip(typename N::Result* y, Index count, Activation activation) {
+    using T = typename N::Sum;
+    if constexpr (N::plain) finish_row<T>(y, count, nullptr, 0, activation);
+}
+
 template <class T>
-Strip<T> make_strip(const Problem& problem, const ColumnTaps<T>* columns) {
-    Strip<T> strip{};
+struct Limits {
+    static constexpr T high = T(__builtin_inf()), low = -high;
+};
+template <>
+struct Limits<std::int32_t> {
+    static constexpr std::int32_t high = 0x7fffffff, low = -high - 1;
+};
+template <>
+struct Limits<std::uint32_t> {  // of the signed numbers that these stand for
+    static constexpr std::uint32_t high = 0x7fffffff, low = 0x80000000;
+};
+
+template <class N>
+Strip<N> make_strip(const Problem& problem, const ColumnTaps<typename N::Pixel>* columns) {
+    using T = typename N::Sum;
+    Strip<N> strip{};
     strip.columns = columns;
     strip.column_count = problem.s;
     strip.row_count = problem.r;
@@ -149,15 +192,10 @@ Strip<T> make_strip(const Problem& problem, const ColumnTaps<T>* columns) {
         problem.activation == Activation::kRelu || problem.activation == Activation::kRelu6;
     strip.planes = 1;
     strip.clamps = clamps;
-    strip.low = clamps ? T(0) : -T(__builtin_inf());
-    strip.high = problem.activation == Activation::kRelu6 ? T(6) : T(__builtin_inf());
+    strip.low = clamps ? T(0) : Limits<T>::low;
+    strip.high = problem.activation == Activation::kRelu6 ? T(6) : Limits<T>::high;
+    strip.later = finishes_later(problem.activation) ? problem.activation : Activation::kNone;
     return strip;
-}
-
-// The other activations are applied to a finished strip, which is still in the cache.
-inline bool finishes_later(Activation activation) {
-    return activation != Activation::kNone && activation != Activation::kRelu &&
-           activation != Activation::kRelu6;
 }
 
 }  // namespace

@@ -9,9 +9,9 @@ namespace {
 
 // Places the padded rows of a tile, row `first` on, and how they move from plane to plane. A row of
 // zeros costs no branch.
-template <class T>
+template <class T, class N>
 inline void place_rows(const Problem& problem, const T* base, Index pitch, Index first, Index step,
-                       const T* zeros, Strip<T>& strip, Index* steps) {
+                       const T* zeros, Strip<N>& strip, Index* steps) {
     const Index row0 = first - problem.pad_top, size = problem.h;
     const bool constant = problem.pad_mode == PadMode::kConstant;
     for (Index i = 0; i < strip.span; ++i) {
@@ -24,30 +24,33 @@ inline void place_rows(const Problem& problem, const T* base, Index pitch, Index
 }
 
 // Units of a task where lanes are pixels: blocks of rows of output channels.
-template <class T>
+template <class E>
 struct PlaneTask {
-    const DepthwiseJob<T>& job;
-    const PlaneGeometry<T>& geometry;
+    using T = DepthwiseSum<E>;
+    using Result = ResultOf<E>;
+    const DepthwiseJob<E>& job;
+    const PlaneGeometry<E>& geometry;
     T* zeros;
     T* slots;
-    T* buffer;
+    Result* buffer;
     int shape;
     bool in_place;
-    T no_bias = 0;
-    Strip<T> strip;
+    Result no_bias{};
+    Strip<Copied<E>> strip;
     const T* rows[kMostSpan];
     Index steps[kMostSpan];
     ColumnTaps<T> columns[kMostTaps];
     T own_weights[kMostPlanes * kMostTaps * kMostTaps];
 
-    PlaneTask(const DepthwiseJob<T>& all, const PlaneGeometry<T>& block, T* scratch)
+    PlaneTask(const DepthwiseJob<E>& all, const PlaneGeometry<E>& block, T* scratch)
         : job(all),
           geometry(block),
           zeros(scratch),
           slots(zeros + all.cut.slot_pitch),
-          buffer(slots + all.cut.planes * all.cut.slots * all.cut.slot_pitch),
-          shape(strip_shape(all.problem, false)),
-          strip(make_strip(all.problem, columns)) {
+          buffer(reinterpret_cast<Result*>(slots +
+                                           all.cut.planes * all.cut.slots * all.cut.slot_pitch)),
+          shape(strip_shape<Copied<E>>(all.problem, false)),
+          strip(make_strip<Copied<E>>(all.problem, columns)) {
         for (Index s = 0; s < job.problem.s; ++s) columns[s] = {rows, geometry.offsets[s]};
         in_place = job.arrays.y.stride[3] == 1;
         strip.rows = rows;
@@ -70,8 +73,8 @@ struct PlaneTask {
 
     void run(Index image, Index k, Index planes, Index p0, Index p1) {
         const Problem& problem = job.problem;
-        const View<const T>& x = job.arrays.x;
-        const View<T>& y = job.arrays.y;
+        const View<const E>& x = job.arrays.x;
+        const View<Result>& y = job.arrays.y;
         const Index channel = problem.k == problem.c ? k : k / (problem.k / problem.groups);
         strip.planes = planes;
         if (job.arrays.bias) strip.bias = job.arrays.bias + k;
@@ -83,9 +86,10 @@ struct PlaneTask {
                 pack_channel(problem, job.arrays.w, k + i, own_weights + i * strip.weight_step);
             }
         }
-        const T* const from = x.data + image * x.stride[0] + channel * x.stride[1];
-        T* const to = y.data + image * y.stride[0] + k * y.stride[1] + geometry.q0 * y.stride[3];
-        CopiedRows<T> copied{geometry, x,     from,
+        const E* const from = x.data + image * x.stride[0] + channel * x.stride[1];
+        Result* const to =
+            y.data + image * y.stride[0] + k * y.stride[1] + geometry.q0 * y.stride[3];
+        CopiedRows<E> copied{geometry, x,     from,
                              planes,   slots, job.cut.slots * job.cut.slot_pitch,
                              zeros,    rows,  steps};
         for (Index p = p0; p < p1;) {
@@ -94,13 +98,15 @@ struct PlaneTask {
             strip.span = row_span(problem, count);
             strip.y = in_place ? to + p * strip.y_pitch : buffer;
             if (geometry.direct) {
-                if (job.cut.fetches && in_place) fetch_ahead(p, count, p1);
-                place_rows(problem, from + geometry.column, x.stride[2], p * problem.stride_h,
-                           x.stride[1], zeros, strip, steps);
-                run_strip<T, Lanes::kMaskedPixels>(strip, geometry.strip_cut, shape, tile);
+                if constexpr (kSame<E, T>) {
+                    if (job.cut.fetches && in_place) fetch_ahead(p, count, p1);
+                    place_rows(problem, from + geometry.column, x.stride[2], p * problem.stride_h,
+                               x.stride[1], zeros, strip, steps);
+                    run_strip<Lanes::kMaskedPixels>(strip, geometry.strip_cut, shape, tile);
+                }
             } else {
                 copied.advance(p * problem.stride_h, strip.span);
-                run_strip<T, Lanes::kPixels>(strip, geometry.strip_cut, shape, tile);
+                run_strip<Lanes::kPixels>(strip, geometry.strip_cut, shape, tile);
                 if (planes > 1) move_rows(strip, 1 - planes);
             }
             finish(count, to + p * y.stride[2]);
@@ -111,7 +117,7 @@ struct PlaneTask {
     // What follows a tile: the next one of the same planes, or the first one of the next planes.
     void fetch_ahead(Index p, Index count, Index p1) {
         const Index step = job.problem.stride_h;
-        const View<const T>& x = job.arrays.x;
+        const View<const E>& x = job.arrays.x;
         if (p + count < p1 || strip.planes == 1) {
             strip.x_ahead = count * step * x.stride[2];
             strip.y_ahead = count * strip.y_pitch;
@@ -121,29 +127,30 @@ struct PlaneTask {
         }
     }
 
-    void finish(Index count, T* to) const {
-        const View<T>& y = job.arrays.y;
-        if (finishes_later(job.problem.activation)) {
+    void finish(Index count, Result* to) const {
+        const View<Result>& y = job.arrays.y;
+        if (Copied<E>::plain && finishes_later(job.problem.activation)) {
             for (Index i = 0; i < strip.planes * count; ++i) {
-                finish_row<T>(strip.y + i / count * strip.y_step + i % count * strip.y_pitch,
-                              strip.lanes, nullptr, 0, job.problem.activation);
+                finish_strip<Copied<E>>(
+                    strip.y + i / count * strip.y_step + i % count * strip.y_pitch, strip.lanes,
+                    job.problem.activation);
             }
         }
         if (in_place) return;
         for (Index i = 0; i < count; ++i, to += y.stride[2]) {
-            const T* row = strip.y + i * strip.y_pitch;
+            const Result* row = strip.y + i * strip.y_pitch;
             for (Index q = 0; q < strip.lanes; ++q) to[q * y.stride[3]] = row[q];
         }
     }
 };
 
-template <class T>
-void plane_units(const DepthwiseJob<T>& job, Index begin, Index end, T* scratch) {
+template <class E>
+void plane_units(const DepthwiseJob<E>& job, Index begin, Index end, DepthwiseSum<E>* scratch) {
     const Problem& problem = job.problem;
     const DepthwiseCut& cut = job.cut;
     for (Index q = 0; q < problem.q; q += cut.col_block) {
-        const PlaneGeometry<T> geometry(job, q, least(problem.q, q + cut.col_block));
-        PlaneTask<T> task(job, geometry, scratch);
+        const PlaneGeometry<E> geometry(job, q, least(problem.q, q + cut.col_block));
+        PlaneTask<E> task(job, geometry, scratch);
         for (Index unit = begin; unit < end;) {
             const Index row_block = unit % cut.row_blocks, plane = unit / cut.row_blocks;
             const Index k = plane % problem.k, planes = task.group(k, end - unit);

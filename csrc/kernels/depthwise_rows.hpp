@@ -27,8 +27,9 @@ inline Vec<T> halves(Vec<T> a) {
 
 // What the tiles of all output channels have in common where lanes are pixels: one block of
 // columns of the problem.
-template <class T>
+template <class E>
 struct PlaneGeometry {
+    using T = DepthwiseSum<E>;
     const Problem& problem;
     const DepthwiseCut& cut;
     Index q0, lanes;
@@ -39,19 +40,19 @@ struct PlaneGeometry {
     // A row in scratch: its columns, stride_w apart, in each of the phases.
     Index length, phases;
     Index copied_vectors;  // of one phase, or zero where elements are copied one by one
-    StripCut<T> strip_cut;
+    StripCut<Copied<E>, false> strip_cut;
     Index offsets[kMostTaps];
     Inside inside[kMostTaps];  // of each phase
     Mask<T> masks[(kMostVectors + 1) * kMostTaps];
     Mask<T> copy_masks[2 * kMostVectors];  // of the vectors of a row to copy
 
-    PlaneGeometry(const DepthwiseJob<T>& job, Index first, Index last)
+    PlaneGeometry(const DepthwiseJob<E>& job, Index first, Index last)
         : problem(job.problem),
           cut(job.cut),
           q0(first),
           lanes(last - first),
           column(first * problem.stride_w - problem.pad_left),
-          strip_cut(lanes, false) {
+          strip_cut(lanes) {
         const Index reach = (problem.s - 1) * problem.dilation_w;
         const Index step = problem.stride_w;
         length = lanes + reach / step;
@@ -60,10 +61,11 @@ struct PlaneGeometry {
             inside[phase] = inside_lanes(column + phase, step, length, problem.w);
         }
         const bool framed = column >= 0 && column + (lanes - 1) * step + reach < problem.w;
-        const Index pitch = job.arrays.x.stride[2] * Index(sizeof(T));
+        const Index pitch = job.arrays.x.stride[2] * Index(sizeof(E));
         // rows a multiple of a page apart would push each other out of the cache
-        pairs = strip_shape(problem, false) == kPairsShape;
-        direct = kHasMaskedLoad && (step == 1 || pairs) && job.arrays.x.stride[3] == 1 &&
+        pairs = strip_shape<Copied<E>>(problem, false) == kPairsShape;
+        direct = kHasMaskedLoad && kSame<E, T> && (step == 1 || pairs) &&
+                 job.arrays.x.stride[3] == 1 &&
                  (framed || problem.pad_mode == PadMode::kConstant) && pitch % 4096 != 0 &&
                  strip_cut.full_vectors() <= kMostVectors;
         planes = direct ? group_planes(cut.slots * problem.w * Index(sizeof(T))) : cut.planes;
@@ -105,23 +107,34 @@ struct PlaneGeometry {
 };
 
 // Elements [column, column + lanes) of a row of `size`; those outside are zero and not touched.
-template <class T>
-inline Vec<T> load_inside(const T* row, Index column, Index size, Mask<T> mask) {
-    if constexpr (kHasMaskedLoad) return masked_load(row + column, mask);
-    if (column >= 0 && column + kLanes<T> <= size) return load(row + column);
-    Vec<T> v{};
-    for (Index lane = 0; lane < kLanes<T>; ++lane) {
-        if (column + lane >= 0 && column + lane < size) v[lane] = row[column + lane];
+template <class E, class T = DepthwiseSum<E>>
+inline Vec<T> load_inside(const E* row, Index column, Index size, Mask<T> mask) {
+    if constexpr (kHasMaskedLoad && kSame<E, T>) return masked_load(row + column, mask);
+    using Widening = Pack<InPlace<E>, FASTCONV_VECTOR_BYTES>;
+    if (column >= 0 && column + kLanes<T> <= size) return Widening::load(row + column);
+    alignas(kLanes<T> * sizeof(E)) E inside[kLanes<T>] = {};
+#if defined(__AVX512F__)
+    if constexpr (sizeof(E) == 2) {
+        const __m256i pixels = _mm256_maskz_loadu_epi16((__mmask16)mask, row + column);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(inside), pixels);
+    } else {
+        const __m128i pixels = _mm_maskz_loadu_epi8((__mmask16)mask, row + column);
+        _mm_store_si128(reinterpret_cast<__m128i*>(inside), pixels);
     }
-    return v;
+#else
+    for (Index lane = most(-column, 0); lane < least(kLanes<T>, size - column); ++lane) {
+        inside[lane] = row[column + lane];
+    }
+#endif
+    return Widening::load(inside);
 }
 
 // Copies `rows` rows of pixels that are consecutive in memory, vector by vector; columns of
 // stride_w 2 are copied apart, so that lanes are consecutive for every tap. A function of its own:
 // its loops need all registers.
-template <class T>
-__attribute__((noinline)) void copy_vectors(const PlaneGeometry<T>& geometry, T* to, Index to_pitch,
-                                            const T* from, Index from_pitch, Index rows) {
+template <class E, class T = DepthwiseSum<E>>
+__attribute__((noinline)) void copy_vectors(const PlaneGeometry<E>& geometry, T* to, Index to_pitch,
+                                            const E* from, Index from_pitch, Index rows) {
     constexpr Index kL = kLanes<T>;
     const Index vectors = geometry.copied_vectors, pitch = geometry.cut.phase_pitch;
     const Index column = geometry.column, size = geometry.problem.w;
@@ -150,13 +163,20 @@ __attribute__((noinline)) void copy_vectors(const PlaneGeometry<T>& geometry, T*
     }
 }
 
+template <class E>
+inline void widen_strided(DepthwiseSum<E>* to, const E* from, Index step, Index count) {
+    if constexpr (kSame<E, DepthwiseSum<E>>) return copy_strided(to, from, step, count);
+    for (Index i = 0; i < count; ++i) to[i] = widen_value(from[i * step]);
+}
+
 // The padded input rows that one tile of a group of channels reads. Consecutive tiles share rows,
 // which are copied once.
-template <class T>
+template <class E>
 struct CopiedRows {
-    const PlaneGeometry<T>& geometry;
-    const View<const T>& x;
-    const T* image;  // of the first channel
+    using T = DepthwiseSum<E>;
+    const PlaneGeometry<E>& geometry;
+    const View<const E>& x;
+    const E* image;  // of the first channel
     Index planes;
     T* slots;
     Index slot_planes;  // pitch of planes
@@ -201,7 +221,7 @@ struct CopiedRows {
     void copy(Index row, Index run) const {
         const Index pitch = geometry.cut.slot_pitch;
         for (Index plane = 0; plane < planes; ++plane) {
-            const T* const from = image + plane * x.stride[1] + row * x.stride[2];
+            const E* const from = image + plane * x.stride[1] + row * x.stride[2];
             T* const to = slots + plane * slot_planes + next_slot * pitch;
             if (geometry.copied_vectors > 0) {
                 copy_vectors(geometry, to, pitch, from, x.stride[2], run);
@@ -213,19 +233,19 @@ struct CopiedRows {
         }
     }
 
-    void gather(T* to, const T* from) const {
+    void gather(T* to, const E* from) const {
         const Index step = geometry.problem.stride_w;
         for (Index phase = 0; phase < geometry.phases; ++phase, to += geometry.cut.phase_pitch) {
             const Inside inside = geometry.inside[phase];
             fill_zero(to, inside.begin);
             fill_zero(to + inside.end, geometry.length - inside.end);
-            copy_strided(to + inside.begin,
-                         from + (geometry.column + phase + inside.begin * step) * x.stride[3],
-                         step * x.stride[3], inside.end - inside.begin);
+            widen_strided(to + inside.begin,
+                          from + (geometry.column + phase + inside.begin * step) * x.stride[3],
+                          step * x.stride[3], inside.end - inside.begin);
         }
     }
 
-    void fill_border(T* to, const T* from) const {
+    void fill_border(T* to, const E* from) const {
         const Problem& problem = geometry.problem;
         for (Index phase = 0; phase < geometry.phases; ++phase, to += geometry.cut.phase_pitch) {
             const Inside inside = geometry.inside[phase];
@@ -233,7 +253,8 @@ struct CopiedRows {
                 if (i == inside.begin) i = inside.end;
                 if (i >= geometry.length) break;
                 const Index at = geometry.column + phase + i * problem.stride_w;
-                to[i] = from[source_index(at, problem.w, problem.pad_mode) * x.stride[3]];
+                to[i] =
+                    widen_value(from[source_index(at, problem.w, problem.pad_mode) * x.stride[3]]);
             }
         }
     }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/depthwise_lanes.hpp"
+#include "kernels/finish.hpp"
 #include "problem.hpp"
 
 namespace fastconv {
@@ -23,24 +24,29 @@ struct ColumnTaps {
 
 // The operands of one strip: some output rows (as many as the tile has) of `lanes` lanes, of one
 // channel or, where lanes are pixels, of a group of `planes` channels.
-template <class T>
+template <class N>
 struct Strip {
-    const ColumnTaps<T>* columns;
+    using Pixel = typename N::Pixel;
+    using T = typename N::Sum;
+    using Result = typename N::Result;
+    using Weight = typename N::Weight;
+    const ColumnTaps<Pixel>* columns;
     Index column_count, row_count;  // of the kernel
     Index stride, dilation;         // of rows
-    const T* weights;               // [column][row], a vector each where lanes are channels
+    const Weight* weights;          // [column][row], a vector each where lanes are channels
     Index weight_pitch;             // from one such vector to the next
-    const T* bias;                  // of every lane where lanes are channels, else of all
+    const Result* bias;             // of every lane where lanes are channels, else of all
     bool clamps;                    // y to low, high: relu and relu6
     T low, high;
-    T* y;
+    Activation later;  // of sums that are rounded before anything else could apply it
+    Result* y;
     Index y_pitch;  // from row to row
     Index lanes;
     // From here to where the next strip reads rows in place, and writes; zero: nothing is fetched.
     Index x_ahead, y_ahead;
     // From plane to plane: the rows of `columns`, of which there are `span`, and the other
     // operands.
-    const T** rows;
+    const Pixel** rows;
     const Index* row_steps;
     Index span, planes, weight_step, bias_step, y_step;
     // Lanes are pixels that may lie outside of the row: which ones do not, for every vector and
@@ -52,25 +58,34 @@ struct Strip {
 enum class Lanes { kPixels, kMaskedPixels, kChannels };
 
 // Kernels of any columns; 3 columns that are one lane apart; 3 x 3 of stride 2 in both directions.
-enum class Form { kAny, kUnit, kPairs };
+enum class Pattern { kAny, kUnit, kPairs };
 
 // Adds the products of one kernel column, in the order of its rows, to every row of the tile. An
 // input row is loaded once and serves all the output rows that it belongs to.
 template <class V, int R, int ROWS, int STRIDE, Lanes LANES>
-__attribute__((always_inline)) inline void add_column(
-    typename V::Type (&acc)[ROWS], const Strip<typename V::Element>& strip,
-    const typename V::Element* const* rows, Index offset, const typename V::Element* weights,
-    Index lane, const Mask<typename V::Element>* masks) {
+__attribute__((always_inline)) inline void add_column(typename V::Type (&acc)[ROWS],
+                                                      const Strip<typename V::Numbers>& strip,
+                                                      const typename V::Numbers::Pixel* const* rows,
+                                                      Index offset,
+                                                      const typename V::Numbers::Weight* weights,
+                                                      Index lane,
+                                                      const Mask<typename V::Element>* masks) {
     using Type = typename V::Type;
     using T = typename V::Element;
     const Mask<T> mask = LANES == Lanes::kMaskedPixels ? *masks : Mask<T>{};
-    const auto value_at = [&](const T* row) __attribute__((always_inline)) {
-        return LANES == Lanes::kMaskedPixels ? V::masked_load(row + offset, mask)
-                                             : V::load(row + offset);
+    const auto value_at = [&](const auto* row) __attribute__((always_inline)) {
+        if constexpr (LANES == Lanes::kMaskedPixels) {
+            return V::masked_load(row + offset, mask);
+        } else {
+            return V::load(row + offset);
+        }
     };
-    const auto weight_at = [&](Index r) {
-        return LANES == Lanes::kChannels ? V::load(weights + r * strip.weight_pitch + lane)
-                                         : V::splat(weights[r]);
+    const auto weight_at = [&](Index r) __attribute__((always_inline)) {
+        if constexpr (LANES == Lanes::kChannels) {
+            return V::load(weights + r * strip.weight_pitch + lane);
+        } else {
+            return V::splat(weights[r]);
+        }
     };
     if constexpr (R > 0) {
         Type weight[R];
@@ -82,7 +97,7 @@ __attribute__((always_inline)) inline void add_column(
 #pragma GCC unroll 8
             for (int row = 0; row < ROWS; ++row) {
                 const int r = i - row * STRIDE;
-                if (r >= 0 && r < R) acc[row] += weight[r] * value;
+                if (r >= 0 && r < R) acc[row] = V::add_product(acc[row], weight[r], value);
             }
         }
     } else {
@@ -90,7 +105,7 @@ __attribute__((always_inline)) inline void add_column(
             const Type weight = weight_at(r);
 #pragma GCC unroll 8
             for (int row = 0; row < ROWS; ++row) {
-                acc[row] += weight * value_at(rows[row * strip.stride]);
+                acc[row] = V::add_product(acc[row], weight, value_at(rows[row * strip.stride]));
             }
         }
     }
@@ -100,16 +115,20 @@ __attribute__((always_inline)) inline void add_column(
 // row of pixels is loaded once for its even and odd columns.
 template <class V, int ROWS, Lanes LANES>
 __attribute__((always_inline)) inline void add_pairs(typename V::Type (&acc)[ROWS],
-                                                     const Strip<typename V::Element>& strip,
-                                                     const typename V::Element* weights, Index lane,
+                                                     const Strip<typename V::Numbers>& strip,
+                                                     const typename V::Numbers::Weight* weights,
+                                                     Index lane,
                                                      const Mask<typename V::Element>* masks) {
     using Type = typename V::Type;
     const auto* const columns = strip.columns;
     Type weight[9];
 #pragma GCC unroll 9
     for (int i = 0; i < 9; ++i) {
-        weight[i] = LANES == Lanes::kChannels ? V::load(weights + i * strip.weight_pitch + lane)
-                                              : V::splat(weights[i]);
+        if constexpr (LANES == Lanes::kChannels) {
+            weight[i] = V::load(weights + i * strip.weight_pitch + lane);
+        } else {
+            weight[i] = V::splat(weights[i]);
+        }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < 2 * ROWS + 1; ++i) {
@@ -132,7 +151,9 @@ __attribute__((always_inline)) inline void add_pairs(typename V::Type (&acc)[ROW
             const int r = i - 2 * row;
             if (r < 0 || r > 2) continue;
 #pragma GCC unroll 3
-            for (int s = 0; s < 3; ++s) acc[row] += weight[3 * s + r] * value[s];
+            for (int s = 0; s < 3; ++s) {
+                acc[row] = V::add_product(acc[row], weight[3 * s + r], value[s]);
+            }
         }
     }
 }
@@ -142,8 +163,8 @@ constexpr unsigned kCacheLine = 64;  // bytes of a cache line
 // Loops over whole blocks become vectors of addresses.
 constexpr int kRowBlock = 8;
 
-template <class T>
-inline void move_rows(const Strip<T>& strip, Index planes) {
+template <class N>
+inline void move_rows(const Strip<N>& strip, Index planes) {
     for (Index i = 0; i < strip.span; i += kRowBlock) {
         for (int j = 0; j < kRowBlock; ++j) strip.rows[i + j] += strip.row_steps[i + j] * planes;
     }
@@ -161,50 +182,64 @@ inline void fetch_y(T* y, Index pitch) {
     for (int row = 0; row < ROWS; ++row, y += pitch) __builtin_prefetch(y, 1);
 }
 
+// Applies an activation beyond relu to sums that y cannot hold.
+template <class T>
+__attribute__((noinline)) void activate_sums(T* sums, Index count, Activation activation) {
+    finish_row<T>(sums, count, nullptr, 0, activation);
+}
+
 // Lanes [first, strip.lanes), vector by vector. The last vector is moved back to end with the
 // strip where there is room: what it computes a second time has the same bits. Every element is
 // one chain: bias, then column by column, each in the order of its rows (kPairs: row by row).
-template <class V, int R, int ROWS, int STRIDE, Lanes LANES, Form FORM>
-void strip_tile(const Strip<typename V::Element>& strip, Index first) {
+template <class V, int R, int ROWS, int STRIDE, Lanes LANES, Pattern PATTERN>
+void strip_tile(const Strip<typename V::Numbers>& strip, Index first) {
     using T = typename V::Element;
+    using Pixel = typename V::Numbers::Pixel;
+    using Result = typename V::Result;
+    using Weight = typename V::Numbers::Weight;
     using Type = typename V::Type;
     const Index lanes = strip.lanes, column_count = strip.column_count;
     const Index column_weights =
         (R > 0 ? R : strip.row_count) * (LANES == Lanes::kChannels ? strip.weight_pitch : 1);
-    const ColumnTaps<T>* const columns = strip.columns;
-    const T* bias = strip.bias;
-    const T* plane_weights = strip.weights;
-    T* y = strip.y;
+    const ColumnTaps<Pixel>* const columns = strip.columns;
+    const Result* bias = strip.bias;
+    const Weight* plane_weights = strip.weights;
+    Result* y = strip.y;
     for (Index plane = strip.planes;;) {
         const Mask<T>* mask = strip.masks;
         for (Index lane = first; lane < lanes; lane += V::kLanes) {
             if (lane > 0 && lane + V::kLanes > lanes) lane = lanes - V::kLanes;
             Type acc[ROWS];
-            const Type start = LANES == Lanes::kChannels ? V::load(bias + lane) : V::splat(*bias);
+            Type start;
+            if constexpr (LANES == Lanes::kChannels) {
+                start = V::load(bias + lane);
+            } else {
+                start = V::splat_result(*bias);
+            }
 #pragma GCC unroll 8
             for (int row = 0; row < ROWS; ++row) acc[row] = start;
             if (LANES == Lanes::kMaskedPixels && strip.x_ahead != 0 &&
                 lane * sizeof(T) % kCacheLine < V::kLanes * sizeof(T)) {
                 constexpr int kNew = ROWS * STRIDE, kOld = R > STRIDE ? R - STRIDE : 0;
-                constexpr int kStep = FORM == Form::kPairs ? 2 : 1;
+                constexpr int kStep = PATTERN == Pattern::kPairs ? 2 : 1;
                 const Index ahead = columns->offset + kStep * lane + strip.x_ahead;
                 fetch_x<kNew>(strip.rows + kOld, ahead);
                 if (kStep == 2) fetch_x<kNew>(strip.rows + kOld, ahead + kCacheLine / sizeof(T));
                 fetch_y<ROWS>(y + lane + strip.y_ahead, strip.y_pitch);
             }
-            const T* weights = plane_weights;
-            const auto add = [&](const T* const* rows, Index offset)
+            const Weight* weights = plane_weights;
+            const auto add = [&](const Pixel* const* rows, Index offset)
                                  __attribute__((always_inline)) {
                                      add_column<V, R, ROWS, STRIDE, LANES>(acc, strip, rows, offset,
                                                                            weights, lane, mask);
                                      ++mask;
                                      weights += column_weights;
                                  };
-            if constexpr (FORM == Form::kPairs) {
+            if constexpr (PATTERN == Pattern::kPairs) {
                 add_pairs<V, ROWS, LANES>(acc, strip, weights, lane, mask);
                 mask += 3;
-            } else if constexpr (FORM == Form::kUnit) {
-                const T* rows[(ROWS - 1) * STRIDE + R];
+            } else if constexpr (PATTERN == Pattern::kUnit) {
+                const Pixel* rows[(ROWS - 1) * STRIDE + R];
                 const Index begin = columns->offset + lane;
 #pragma GCC unroll 32
                 for (int i = 0; i < (ROWS - 1) * STRIDE + R; ++i)
@@ -218,14 +253,20 @@ void strip_tile(const Strip<typename V::Element>& strip, Index first) {
                 }
             }
             if (strip.clamps) {
-                const Type low = V::splat(strip.low), high = V::splat(strip.high);
 #pragma GCC unroll 8
                 for (int row = 0; row < ROWS; ++row) {
-                    acc[row] = acc[row] < low ? low : acc[row];
-                    acc[row] = acc[row] > high ? high : acc[row];
+                    acc[row] = V::clamp(acc[row], strip.low, strip.high);
                 }
             }
-            T* to = y + lane;
+            if constexpr (V::Numbers::rounds) {
+                if (strip.later != Activation::kNone) {
+                    Type sums[ROWS];
+                    for (int row = 0; row < ROWS; ++row) sums[row] = acc[row];
+                    activate_sums(reinterpret_cast<T*>(sums), ROWS * V::kLanes, strip.later);
+                    for (int row = 0; row < ROWS; ++row) acc[row] = sums[row];
+                }
+            }
+            Result* to = y + lane;
             const Index pitch = strip.y_pitch;
             if (lane + V::kLanes <= lanes) {
 #pragma GCC unroll 8
@@ -242,77 +283,6 @@ void strip_tile(const Strip<typename V::Element>& strip, Index first) {
         plane_weights += strip.weight_step;
         bias += strip.bias_step;
         y += strip.y_step;
-    }
-}
-
-template <class T>
-using StripFunction = void (*)(const Strip<T>&, Index first);
-
-// Rows of a tile: 7 divides the maps of networks (7, 14, 28, 56, 112), and 7 sums, 7 weights, a
-// value and a mask fit 16 registers.
-constexpr int kTileRows[] = {1, 2, 4, 7};
-
-// How many of `left` rows the next tile takes, as an index into kTileRows.
-inline int tile_rows(Index left) {
-    if (left >= 7 && left != 8 && left != 10 && left != 12) return 3;
-    return left >= 4 ? 2 : left >= 2 ? 1 : 0;
-}
-
-// Functions by shape of the kernel's columns and index into kTileRows.
-template <class V, Lanes LANES>
-struct StripTable {
-    StripFunction<typename V::Element> by_shape[9][4];
-
-    template <int SHAPE, int R, int STRIDE, Form FORM = Form::kAny>
-    constexpr void fill() {
-        by_shape[SHAPE][0] = strip_tile<V, R, kTileRows[0], STRIDE, LANES, FORM>;
-        by_shape[SHAPE][1] = strip_tile<V, R, kTileRows[1], STRIDE, LANES, FORM>;
-        by_shape[SHAPE][2] = strip_tile<V, R, kTileRows[2], STRIDE, LANES, FORM>;
-        by_shape[SHAPE][3] = strip_tile<V, R, kTileRows[3], STRIDE, LANES, FORM>;
-    }
-    constexpr StripTable() : by_shape{} {
-        fill<0, 0, 1>();
-        fill<1, 3, 1>();
-        fill<2, 3, 2>();
-        fill<3, 5, 1>();
-        fill<4, 5, 2>();
-        fill<5, 7, 1>();
-        fill<6, 7, 2>();
-        if constexpr (LANES != Lanes::kChannels) fill<7, 3, 1, Form::kUnit>();
-        fill<8, 3, 2, Form::kPairs>();
-    }
-};
-
-// Row of StripTable for a kernel.
-constexpr int kPairsShape = 8;
-inline int strip_shape(const Problem& problem, bool channel_lanes) {
-    const Index taps = problem.r, stride = problem.stride_h;
-    const bool listed = taps == 3 || taps == 5 || taps == 7;
-    if (!listed || stride > 2 || problem.dilation_h > 1) return 0;
-    const bool square =
-        taps == 3 && problem.s == 3 && problem.stride_w == stride && problem.dilation_w == 1;
-    if (square && stride == 2) return kPairsShape;
-    return square && !channel_lanes ? 7 : int(taps - 3 + stride);
-}
-
-template <class T, Lanes LANES>
-inline void run_strip(Strip<T>& strip, const StripCut<T>& cut, int shape, int rows) {
-    static constexpr StripTable<Pack<T, FASTCONV_VECTOR_BYTES>, LANES> full;
-    static constexpr StripTable<Pack<T, kNarrowBytes>, LANES> narrow;
-    const Index lanes = strip.lanes;
-    const Mask<T>* const masks = strip.masks;
-    if (cut.full > 0) {
-        strip.lanes = cut.full;
-        full.by_shape[shape][rows](strip, 0);
-        strip.lanes = lanes;
-    }
-    if (kNarrowBytes < FASTCONV_VECTOR_BYTES && cut.narrow) {
-        if (cut.full > 0 && strip.planes > 1) move_rows(strip, 1 - strip.planes);
-        if (LANES == Lanes::kMaskedPixels) {
-            strip.masks = masks + cut.full_vectors() * strip.column_count;
-        }
-        narrow.by_shape[shape][rows](strip, cut.narrow_first);
-        strip.masks = masks;
     }
 }
 

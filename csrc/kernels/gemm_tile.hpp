@@ -31,6 +31,10 @@ constexpr int kCols = kVectors * kLanes<T>;
 template <class T>
 constexpr int kMaxDepthBlock = 2048 / int(sizeof(T));
 
+// Taps of a kernel whose pixels may be read from a copy with their border.
+template <class T>
+constexpr int kMaxBorderedTaps = kMaxDepthBlock<T> / 4;
+
 // Packed rows lie either step by step (the rows of one step are consecutive) or row by row. That
 // pitch is no multiple of 4 KiB, so that the rows do not fall into the same cache sets.
 template <class T>
@@ -86,23 +90,89 @@ inline const T* row_address(const T* base, const T* second_half, const RowPitche
     return from + 2 * pitch.three;
 }
 
-template <int I, class T, int ROWS, int VECTORS>
-inline void rank_one_update(Vec<T> (&acc)[ROWS][VECTORS], const Vec<T> (&col)[VECTORS],
-                            const T* base, const T* second_half, const RowPitches& pitch) {
-    const Vec<T> row = splat(*row_address<I>(base, second_half, pitch));
+// Rows of a tile that a step leaves out, one bit each.
+using RowSet = unsigned short;
+static_assert(kRows <= 8 * int(sizeof(RowSet)), "one bit each");
+
+constexpr RowSet rows_between(Index begin, Index end) {
+    return static_cast<RowSet>((1u << end) - (1u << begin));
+}
+
+// Rows [I, END) of a tile, one row after another.
+template <int I, int END, class T, int ROWS, int VECTORS>
+[[gnu::always_inline]] inline void rank_one_update(Vec<T> (&acc)[ROWS][VECTORS],
+                                                   const Vec<T> (&col)[VECTORS], const T* base,
+                                                   const T* second_half, const RowPitches& pitch) {
+    if constexpr (I < END) {
+        const Vec<T> row = splat(*row_address<I>(base, second_half, pitch));
 #pragma GCC unroll 4
-    for (int j = 0; j < VECTORS; ++j) acc[I][j] += row * col[j];
-    if constexpr (I + 1 < ROWS) {
-        rank_one_update<I + 1>(acc, col, base, second_half, pitch);
+        for (int j = 0; j < VECTORS; ++j) acc[I][j] += row * col[j];
+        rank_one_update<I + 1, END>(acc, col, base, second_half, pitch);
+    }
+}
+
+// Rows [I, END) but for those of `skipped`.
+template <int I, int END, class T, int ROWS, int VECTORS>
+[[gnu::always_inline]] inline void update_some(Vec<T> (&acc)[ROWS][VECTORS],
+                                               const Vec<T> (&col)[VECTORS], const T* base,
+                                               const T* second_half, const RowPitches& pitch,
+                                               RowSet skipped) {
+    if constexpr (I < END) {
+        if (!(skipped & rows_between(I, I + 1))) {
+            rank_one_update<I, I + 1>(acc, col, base, second_half, pitch);
+        }
+        update_some<I + 1, END>(acc, col, base, second_half, pitch, skipped);
+    }
+}
+
+// Rows [BEGIN, END), a half of the tile, but for those of `skipped`: mostly its ends, or all.
+template <int BEGIN, int END, class T, int ROWS, int VECTORS>
+[[gnu::always_inline]] inline void update_half(Vec<T> (&acc)[ROWS][VECTORS],
+                                               const Vec<T> (&col)[VECTORS], const T* base,
+                                               const T* second_half, const RowPitches& pitch,
+                                               RowSet skipped) {
+    constexpr int inner = BEGIN + 1, last = END - 1 > inner ? END - 1 : inner;
+    constexpr RowSet inner_rows = rows_between(inner, last);
+    update_some<BEGIN, inner>(acc, col, base, second_half, pitch, skipped);
+    if (!(skipped & inner_rows)) {
+        rank_one_update<inner, last>(acc, col, base, second_half, pitch);
+    } else if ((skipped & inner_rows) != inner_rows) {
+        update_some<inner, last>(acc, col, base, second_half, pitch, skipped);
+    }
+    update_some<last, END>(acc, col, base, second_half, pitch, skipped);
+}
+
+// All rows but for those of `skipped`. What most steps leave out has code of its own, without a
+// branch between rows; processors foresee the others, which go the same way every few steps.
+template <class T, int ROWS, int VECTORS>
+[[gnu::always_inline]] inline void update_others(Vec<T> (&acc)[ROWS][VECTORS],
+                                                 const Vec<T> (&col)[VECTORS], const T* base,
+                                                 const T* second_half, const RowPitches& pitch,
+                                                 RowSet skipped) {
+    constexpr int half = ROWS < kHalfRows ? ROWS : kHalfRows;
+    if (skipped == 0) {
+        rank_one_update<0, ROWS>(acc, col, base, second_half, pitch);
+    } else if (skipped == rows_between(0, 1)) {
+        rank_one_update<1, ROWS>(acc, col, base, second_half, pitch);
+    } else if (skipped == rows_between(ROWS - 1, ROWS)) {
+        rank_one_update<0, ROWS - 1>(acc, col, base, second_half, pitch);
+    } else {
+        update_half<0, half>(acc, col, base, second_half, pitch, skipped);
+        if constexpr (half < ROWS) {
+            update_half<half, ROWS>(acc, col, base, second_half, pitch, skipped);
+        }
     }
 }
 
 // Adds A[ROWS, depth] * B[depth, VECTORS * lanes] to c (or overwrites it). Every element of the
 // tile is one chain of multiply-adds in the order of depth, whatever ROWS and VECTORS are and
 // wherever the operands lie, which is what makes results independent of where tiles begin.
-template <class T, int ROWS, int VECTORS>
+//
+// A chain ends with + 0: a sum that underflows to -0 is 0 after another product of the border,
+// and must be without it. `skipped` is read where SKIPS.
+template <class T, int ROWS, int VECTORS, bool SKIPS>
 void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c, Index c_pitch,
-               bool accumulate) {
+               bool accumulate, const RowSet* skipped) {
     constexpr int kL = kLanes<T>;
     Vec<T> acc[ROWS][VECTORS];
     if (accumulate) {
@@ -131,32 +201,39 @@ void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c
         Vec<T> col[VECTORS];
 #pragma GCC unroll 4
         for (int j = 0; j < VECTORS; ++j) col[j] = load(columns + j * kL);
-        rank_one_update<0, T>(acc, col, rows, rows + half, pitch);
+        if constexpr (SKIPS) {
+            update_others<T>(acc, col, rows, rows + half, pitch, skipped[d]);
+        } else {
+            rank_one_update<0, ROWS>(acc, col, rows, rows + half, pitch);
+        }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-        for (int j = 0; j < VECTORS; ++j) store(c + i * c_pitch + j * kL, acc[i][j]);
+        for (int j = 0; j < VECTORS; ++j) store(c + i * c_pitch + j * kL, acc[i][j] + Vec<T>{});
 }
 
 template <class T>
-using TileFunction = void (*)(Index, Operand<T>, RowPitch, Operand<T>, T*, Index, bool);
+using TileFunction = void (*)(Index, Operand<T>, RowPitch, Operand<T>, T*, Index, bool,
+                              const RowSet*);
 
 // The tile functions, by number of vectors and rows (both counted from one).
 template <class T>
 struct TileTable {
     TileFunction<T> by_shape[kVectors][kRows];
+    TileFunction<T> skipping[kVectors][kRows];
 
     template <int V, int R>
     constexpr void fill() {
-        by_shape[V - 1][R - 1] = gemm_tile<T, R, V>;
+        by_shape[V - 1][R - 1] = gemm_tile<T, R, V, false>;
+        skipping[V - 1][R - 1] = gemm_tile<T, R, V, true>;
         if constexpr (R > 1) {
             fill<V, R - 1>();
         } else if constexpr (V > 1) {
             fill<V - 1, kRows>();
         }
     }
-    constexpr TileTable() : by_shape{} { fill<kVectors, kRows>(); }
+    constexpr TileTable() : by_shape{}, skipping{} { fill<kVectors, kRows>(); }
 };
 
 }  // namespace

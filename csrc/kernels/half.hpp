@@ -22,19 +22,16 @@ typedef std::uint16_t ShortVecUnaligned
 inline BitsVec load_shorts(const void* from) {
     return __builtin_convertvector(*static_cast<const ShortVecUnaligned*>(from), BitsVec);
 }
-inline void store_shorts(void* to, BitsVec v) {
-    *static_cast<ShortVecUnaligned*>(to) = __builtin_convertvector(v, ShortVec);
-}
 
 inline Vec<float> widen(const Bfloat16* from) {
     return (Vec<float>)(load_shorts(from) << 16);
 }
 
-inline void round_to(Bfloat16* to, Vec<float> v) {
+inline ShortVec rounded(Vec<float> v, Bfloat16) {
     const BitsVec bits = (BitsVec)v;
-    const BitsVec rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const BitsVec nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     const BitsVec quiet = (bits >> 16) | 0x40;  // NaN keeps its sign and stays NaN
-    store_shorts(to, v == v ? rounded : quiet);
+    return __builtin_convertvector(v == v ? nearest : quiet, ShortVec);
 }
 
 #if defined(__AVX512F__)
@@ -43,18 +40,24 @@ inline Vec<float> widen(const Float16* from) {
     return (Vec<float>)_mm512_maskz_cvtph_ps(
         __mmask16(0xffff), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
-inline void round_to(Float16* to, Vec<float> v) {
-    _mm256_storeu_si256(
-        reinterpret_cast<__m256i*>(to),
-        _mm512_maskz_cvtps_ph(__mmask16(0xffff), (__m512)v, _MM_FROUND_TO_NEAREST_INT));
+inline ShortVec rounded(Vec<float> v, Float16) {
+    return (ShortVec)_mm512_maskz_cvtps_ph(__mmask16(0xffff), (__m512)v, _MM_FROUND_TO_NEAREST_INT);
+}
+// Half a vector.
+inline __m256 widen_half(const Float16* from) {
+    return _mm256_maskz_cvtph_ps(__mmask8(0xff),
+                                 _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+}
+inline __m256 widen_half(const Bfloat16* from) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 #elif defined(__F16C__)
 inline Vec<float> widen(const Float16* from) {
     return (Vec<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
-inline void round_to(Float16* to, Vec<float> v) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                     _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+inline ShortVec rounded(Vec<float> v, Float16) {
+    return (ShortVec)_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT);
 }
 #else
 // A float16 is 1 + 5 + 10 bits, a float 1 + 8 + 23: shifted into place it is 2**112 times too
@@ -68,7 +71,7 @@ inline Vec<float> widen(const Float16* from) {
     return (Vec<float>)(((half & 0x7fff) >= kHalfInfinity ? special : finite) | sign);
 }
 
-inline void round_to(Float16* to, Vec<float> v) {
+inline ShortVec rounded(Vec<float> v, Float16) {
     const BitsVec bits = (BitsVec)v, sign = (bits >> 16) & 0x8000, magnitude = bits & 0x7fffffff;
     // from 2**-14 on: round at bit 13, and take 112 off the exponent
     const BitsVec normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - (Bits(112) << 23)) >> 13;
@@ -79,14 +82,30 @@ inline void round_to(Float16* to, Vec<float> v) {
     BitsVec half = magnitude < 0x38800000 ? small : normal;
     half = magnitude >= 0x477ff000 ? BitsVec{} + 0x7c00 : half;  // 65520 and more, infinity
     half = magnitude > 0x7f800000 ? 0x7e00 | (magnitude >> 13 & 0x3ff) : half;
-    store_shorts(to, half | sign);
+    return __builtin_convertvector(half | sign, ShortVec);
 }
 #endif
 
 template <class T>
-inline float widen_one(T value) {
-    T lanes[kLanes<float>] = {value};
+inline void round_to(T* to, Vec<float> v) {
+    *reinterpret_cast<ShortVecUnaligned*>(to) = rounded(v, T{});
+}
+
+inline float widen_one(Bfloat16 value) {
+    const Bits bits = Bits(value.bits) << 16;
+    float wide;
+    __builtin_memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+inline float widen_one(Float16 value) {
+#if defined(__AVX512F__)
+    return _mm_cvtss_f32(_mm_maskz_cvtph_ps(__mmask8(0xf), _mm_cvtsi32_si128(value.bits)));
+#elif defined(__F16C__)
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(value.bits)));
+#else
+    Float16 lanes[kLanes<float>] = {value};
     return widen(lanes)[0];
+#endif
 }
 
 }  // namespace

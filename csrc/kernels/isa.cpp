@@ -5,6 +5,7 @@
 #include "kernels/depthwise.hpp"
 #include "kernels/direct_channels.hpp"
 #include "kernels/direct_filter.hpp"
+#include "kernels/direct_pointwise.hpp"
 #include "kernels/dot_product.hpp"
 #include "kernels/im2col_gemm.hpp"
 #include "kernels/kernels.hpp"
@@ -30,10 +31,7 @@ constexpr Kernels<T> kernels() {
     table.im2col_gemm_task = im2col_gemm_task<T>;
     table.im2col_gemm_packed = packed_group_elements<T>;
     table.im2col_gemm_pack = im2col_gemm_pack<T>;
-    table.depthwise_geometry = depthwise_geometry<T>;
-    table.depthwise_scratch = depthwise_scratch<T>;
-    table.depthwise_task = depthwise_task<T>;
-    table.depthwise_pack = depthwise_pack<T>;
+    table.depthwise = depthwise_kernels<T>();
     table.dot_images = kDotImages;
     table.dot_scratch = dot_scratch<T>;
     table.dot_task = dot_task<T>;
@@ -45,6 +43,7 @@ constexpr Kernels<T> kernels() {
     table.channels_packed = lane_weights<T>;
     table.channels_pack = pack_lanes<T>;
     table.channels_task = channels_task<T>;
+    table.pointwise_task = pointwise_task<T>;
     table.winograd_row_tile = kRows;
     table.winograd_scratch = winograd_scratch<T>;
     table.winograd_task = winograd_task<T>;
@@ -57,7 +56,8 @@ constexpr Kernels<T> kernels() {
 }  // namespace FASTCONV_ISA
 
 extern const KernelTable FASTCONV_TABLE;
-const KernelTable FASTCONV_TABLE = {FASTCONV_TEXT(FASTCONV_ISA), FASTCONV_ISA::kernels<float>(),
-                                    FASTCONV_ISA::kernels<double>()};
+const KernelTable FASTCONV_TABLE = {
+    FASTCONV_TEXT(FASTCONV_ISA), FASTCONV_ISA::kernels<float>(), FASTCONV_ISA::kernels<double>(),
+    FASTCONV_ISA::depthwise_kernels<Float16>(), FASTCONV_ISA::depthwise_kernels<Bfloat16>()};
 
 }  // namespace fastconv

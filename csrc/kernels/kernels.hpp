@@ -2,6 +2,7 @@
 // instruction set and looked up once per call. Declarations only (see problem.hpp).
 #pragma once
 
+#include "kernels/depthwise_kernels.hpp"
 #include "problem.hpp"
 
 namespace fastconv {
@@ -10,6 +11,9 @@ namespace fastconv {
 struct TileShape {
     Index rows, cols;
 };
+
+// Tables of steps of one task whose tiles leave out taps; see kernels/border_taps.hpp.
+constexpr Index kTapTables = 12;
 
 // How one convolution is cut into tasks; see conv/gemm_blocking.cpp for the reasons.
 //
@@ -29,8 +33,10 @@ struct Blocking {
     bool direct_pixels;    // pixels are read in place where all their taps lie inside of the image
     bool direct_kernels;   // rows of weights are read in place
     bool sums_in_scratch;  // unfinished tiles wait in scratch and not in y
-    bool bordered;         // pixels are read from a copy of a block of x with its border
-    ImageBlock image;      // that copy
+    bool bordered;         // pixels of one or two rows of y a tile, read with their border
+    ImageBlock image;      // from a copy of a block of x
+    bool skips_border;     // taps that meet only the zeros of its border are left out
+    bool borderless;       // and so there is no copy: x itself is read
     Index rows, cols, depth;
     Index row_tile;      // rows of a register tile: evenly spread, 64 are 13+13+13+13+12
     Index row_run;       // rows that tiles do not cross: where x is bordered, one or two rows of y
@@ -48,26 +54,6 @@ struct GemmJob {
     Problem problem;
     Operands<T> arrays;
     Blocking blocking;
-};
-
-// How a depthwise convolution is cut; see conv/depthwise.cpp. A task computes consecutive units,
-// a unit is a block of output rows of one channel, or of a block of channels.
-struct DepthwiseCut {
-    bool channel_lanes;  // vector lanes are channels of a pixel, or pixels of a row
-    Index row_block, row_blocks;
-    Index col_block, col_blocks;           // where lanes are pixels: output columns of one pass
-    Index channel_block, channel_blocks;   // where lanes are channels; a whole number of vectors
-    Index slots, slot_pitch, phase_pitch;  // padded input rows held in scratch
-    Index planes;                          // channels computed together, where lanes are pixels
-    bool fetches;                          // x and y outgrow the caches
-    Index units, task_units, tasks;
-};
-
-template <class T>
-struct DepthwiseJob {
-    Problem problem;
-    Operands<T> arrays;
-    DepthwiseCut cut;
 };
 
 // Bounds of arrays on the stack.
@@ -156,6 +142,20 @@ struct DotJob {
     Index tasks;
 };
 
+// How a 1x1 kernel of few outputs is cut; see conv/direct_pointwise.cpp. Units are strips of rows.
+struct PointwiseCut {
+    Index strips;  // of a row
+    Index units, task_units, tasks;
+    Index elements;  // of scratch
+};
+
+template <class T>
+struct PointwiseJob {
+    Problem problem;
+    Operands<T> arrays;
+    PointwiseCut cut;
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
@@ -170,12 +170,7 @@ struct Kernels {
     Index (*im2col_gemm_packed)(const Blocking& blocking);
     void (*im2col_gemm_pack)(const Problem& problem, const Blocking& blocking,
                              const View<const T>& w, T* packed);
-    // Fills in what depends on the vector's width: slots, pitches and blocks that fit the caches.
-    void (*depthwise_geometry)(const Problem& problem, DepthwiseCut& cut);
-    Index (*depthwise_scratch)(const Problem& problem, const DepthwiseCut& cut);
-    void (*depthwise_task)(const DepthwiseJob<T>& job, Index task, T* scratch);
-    // Packs channels [first, first + count) of w for lanes that are channels, or pixels.
-    void (*depthwise_pack)(const Problem& problem, const View<const T>& w, T* packed);
+    DepthwiseKernels<T> depthwise;
     Index dot_images;                              // that a task computes together
     Index (*dot_scratch)(const Problem& problem);  // elements
     void (*dot_task)(const DotJob<T>& job, Index task, T* scratch);
@@ -187,6 +182,7 @@ struct Kernels {
     Index (*channels_packed)(const Problem& problem);  // elements of a group, or 0
     void (*channels_pack)(const Problem& problem, const View<const T>& w, T* packed);
     void (*channels_task)(const ChannelsJob<T>& job, Index task, T* scratch);
+    void (*pointwise_task)(const PointwiseJob<T>& job, Index task, T* scratch);
     Index winograd_row_tile;  // tiles of one register tile
     Index (*winograd_scratch)(const WinogradBlocking& blocking);
     // Before a thread's first task the first Index of its scratch is -1.
@@ -202,6 +198,8 @@ struct KernelTable {
     const char* isa;
     Kernels<float> f32;
     Kernels<double> f64;
+    DepthwiseKernels<Float16> depthwise_f16;
+    DepthwiseKernels<Bfloat16> depthwise_bf16;
 };
 
 #if defined(__x86_64__)

@@ -272,10 +272,12 @@ inline bool consecutive(const Index* offset, Index depth) {
 
 // Output channels as columns: a panel of kCols lanes; `kernels` is the first channel's first step,
 // channels lie `pitch` apart; `dense`: consecutive(offset, depth). Lanes beyond `count` are zero.
+// Returns whether all weights are finite: 0 * w is 0 then.
 template <class T>
-void pack_kernel_panel(T* panel, const T* kernels, Index pitch, Index count, const Index* offset,
+bool pack_kernel_panel(T* panel, const T* kernels, Index pitch, Index count, const Index* offset,
                        Index depth, bool dense) {
     constexpr int kC = kCols<T>, kL = kLanes<T>;
+    Vec<T> zeros[4] = {};  // 0 * w of all weights, in sums that do not wait for each other
     for (Index lane = 0; lane < kC; lane += kL) {
         const Index lanes = least(kL, count - lane);
         Index d = 0;
@@ -284,16 +286,23 @@ void pack_kernel_panel(T* panel, const T* kernels, Index pitch, Index count, con
                 Vec<T> block[kL];
                 const T* from = kernels + lane * pitch + offset[d];
                 for (int i = 0; i < kL; ++i) block[i] = load(from + i * pitch);
+                for (int i = 0; i < kL; ++i) zeros[i % 4] += block[i] * T(0);
                 transpose<T>(block);
                 for (int i = 0; i < kL; ++i) store(panel + (d + i) * kC + lane, block[i]);
             }
         }
+        const Index rest = d;
         for (; d < depth; ++d) {
             T* to = panel + d * kC + lane;
             for (Index i = 0; i < lanes; ++i) to[i] = kernels[(lane + i) * pitch + offset[d]];
             for (Index i = most(lanes, 0); i < kL; ++i) to[i] = T(0);
         }
+        for (d = rest; d < depth; ++d) zeros[d % 4] += load(panel + d * kC + lane) * T(0);
     }
+    const Vec<T> sum = (zeros[0] + zeros[1]) + (zeros[2] + zeros[3]);
+    bool finite = true;
+    for (int lane = 0; lane < kL; ++lane) finite &= sum[lane] == 0;
+    return finite;
 }
 
 // Output channels as rows of kRowPitch.

@@ -1,4 +1,5 @@
 // Compiled once per instruction set, as isa.cpp is, with FASTCONV_STRIPS for the table's name.
+#include "kernels/depthwise.hpp"
 #include "kernels/strip_dot.hpp"
 #include "kernels/strip_gemm.hpp"
 #include "kernels/strip_kernels.hpp"
@@ -18,9 +19,15 @@ constexpr StripKernels<T> with_dots() {
 }  // namespace FASTCONV_ISA
 
 extern const StripTable FASTCONV_STRIPS;
-const StripTable FASTCONV_STRIPS = {
-    FASTCONV_ISA::with_dots<std::int8_t>(),  FASTCONV_ISA::with_dots<std::uint8_t>(),
-    FASTCONV_ISA::with_dots<std::int16_t>(), FASTCONV_ISA::with_dots<std::uint16_t>(),
-    FASTCONV_ISA::with_dots<Float16>(),      FASTCONV_ISA::with_dots<Bfloat16>()};
+const StripTable FASTCONV_STRIPS = {FASTCONV_ISA::with_dots<std::int8_t>(),
+                                    FASTCONV_ISA::with_dots<std::uint8_t>(),
+                                    FASTCONV_ISA::with_dots<std::int16_t>(),
+                                    FASTCONV_ISA::with_dots<std::uint16_t>(),
+                                    FASTCONV_ISA::with_dots<Float16>(),
+                                    FASTCONV_ISA::with_dots<Bfloat16>(),
+                                    FASTCONV_ISA::depthwise_kernels<std::int8_t>(),
+                                    FASTCONV_ISA::depthwise_kernels<std::uint8_t>(),
+                                    FASTCONV_ISA::depthwise_kernels<std::int16_t>(),
+                                    FASTCONV_ISA::depthwise_kernels<std::uint16_t>()};
 
 }  // namespace fastconv

@@ -2,6 +2,7 @@
 // problem.hpp).
 #pragma once
 
+#include "kernels/depthwise_kernels.hpp"
 #include "problem.hpp"
 
 namespace fastconv {
@@ -89,6 +90,11 @@ struct StripTable {
     StripKernels<std::uint16_t> u16;
     StripKernels<Float16> f16;
     StripKernels<Bfloat16> bf16;
+    // Floats of 16 bits have nothing to gain from VNNI: see KernelTable.
+    DepthwiseKernels<std::int8_t> depthwise_i8;
+    DepthwiseKernels<std::uint8_t> depthwise_u8;
+    DepthwiseKernels<std::int16_t> depthwise_i16;
+    DepthwiseKernels<std::uint16_t> depthwise_u16;
 };
 
 #if defined(__x86_64__)

@@ -26,6 +26,10 @@ template <>
 struct IntOf<int> {
     using type = int;
 };
+template <>
+struct IntOf<unsigned> {
+    using type = int;
+};
 
 template <class T>
 struct VecOf {
@@ -154,6 +158,24 @@ inline void store_first(T* p, Vec<T> v, Index count) {
 template <class T>
 inline Vec<T> bitwise_or(Vec<T> a, Vec<T> b) {
     return (Vec<T>)((IntVec<T>)a | (IntVec<T>)b);
+}
+
+// Every second lane of two vectors, from lane `first` on.
+template <class T, int FIRST, int... LANE>
+inline Vec<T> alternate(Vec<T> a, Vec<T> b, LaneList<LANE...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (2 * LANE + FIRST)...);
+#else
+    return __builtin_shuffle(a, b, IntVec<T>{(2 * LANE + FIRST)...});
+#endif
+}
+template <class T>
+inline Vec<T> even_lanes(Vec<T> a, Vec<T> b) {
+    return alternate<T, 0>(a, b, AllLanes<kLanes<T>>{});
+}
+template <class T>
+inline Vec<T> odd_lanes(Vec<T> a, Vec<T> b) {
+    return alternate<T, 1>(a, b, AllLanes<kLanes<T>>{});
 }
 
 }  // namespace
