@@ -81,10 +81,7 @@ def _section(number: int, claim: Claim, drawn: bool) -> str:
 
 def _not_measured() -> str:
     lines = [f'- "{quote}": {reason}.' for quote, reason in NOT_MEASURED]
-    return "\n\n".join(
-        ("## Not measured here yet", "Claims about learning, which need training.",
-         "\n".join(lines))
-    )  # fmt: skip
+    return "\n\n".join(("## Not measured here", "\n".join(lines)))
 
 
 def _draw(claim: Claim, path: Path) -> None:
