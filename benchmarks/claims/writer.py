@@ -41,7 +41,10 @@ def write(
     ordered = sorted(claims, key=lambda claim: ORDER.index(claim.key))
     parts = ["# The article's claims, measured", INTRODUCTION]
     if smoke:
-        parts.append("**A smoke test: sizes and rounds are small, and the times mean little.**")
+        parts.append(
+            "**A smoke test: sizes and rounds are small; times, and verdicts on what is learned, "
+            "mean little.**"
+        )
     if len(ordered) < len(ORDER):
         parts.append(f"**Only {len(ordered)} of {len(ORDER)} claims were measured in this run.**")
     if not drawn:
