@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks import calibrate, measure, networks
-from benchmarks.claims import writer
+from benchmarks.claims import training, writer
 from benchmarks.claims.fits import power_law
 from benchmarks.claims.pictures import six
-from benchmarks.claims.record import HOLDS, Claim, Plot
+from benchmarks.claims.record import HOLDS, ORDER, Claim, Plot
 from benchmarks.networks.results import Result, tables
 from benchmarks.tables import Table, markdown, plain
 from support import backends
@@ -167,6 +167,32 @@ def test_a_six_upside_down_is_a_nine() -> None:
     assert set(np.unique(six(41) % 1)) == {0}
 
 
+def test_resampled_pictures() -> None:
+    """Quarter turns move pixels and change none; ink grows as the area."""
+    x = np.random.default_rng(0).random((4, 1, 8, 8)).astype("float32")
+    drawn = training.resampled(x, np.array([0, 90, 180, -90]), np.ones(4), 12)
+    for image, quarters, got in zip(x, (0, -1, 2, 1), drawn, strict=True):
+        want = np.pad(np.rot90(image[0], quarters), 2)
+        np.testing.assert_allclose(got[0], want, atol=1e-6)
+    flat = np.ones((1, 1, 8, 8), "float32")
+    for scale in (0.5, 1.0, 1.5):
+        ink = training.resampled(flat, np.array([30]), np.array([scale]), 24).sum()
+        assert ink == pytest.approx((8 * scale) ** 2, rel=0.15 / scale)
+
+
+def test_splits_share_no_digit() -> None:
+    pytest.importorskip("sklearn")
+    s, again, few = training.split(1), training.split(1), training.split(1, 50)
+    assert len(s.x) + len(s.test_x) == 1797
+    np.testing.assert_array_equal(s.x, again.x)
+    np.testing.assert_array_equal(few.x, s.x[:50])
+    np.testing.assert_array_equal(few.test_labels, s.test_labels)
+    other = training.split(2)
+    both = [np.bincount([*cut.labels, *cut.test_labels]).tolist() for cut in (s, other)]
+    assert both[0] == both[1]
+    assert (s.labels != other.labels).any()
+
+
 def _result(name: str, seconds: float | None = 1e-3, scaled: bool = False) -> Result:
     layer = networks.load("vgg16").layer(name)
     return Result(layer, "native", "im2col_gemm", 2, seconds, 200.0, 0.5, scaled, 0.25)
@@ -221,7 +247,7 @@ def test_report(tmp_path: Path) -> None:
         plot=Plot(draw, (3, 2), "Caption."),
     )  # fmt: skip
     text = writer.write([claim], tmp_path / "new", ["a machine"]).read_text(encoding="utf-8")
-    assert "Only 1 of 16 claims were measured" in text
+    assert f"Only 1 of {len(ORDER)} claims were measured" in text
     assert "> Quote." in text
     assert "**Verdict: holds.** Because." in text
     assert "![Caption.](stride.png)" in text

@@ -12,34 +12,25 @@ HOLDS = "holds"
 LIMITS = "holds with limits"
 IMPRECISE = "imprecise"
 
-#: The claims in the order of the report: the operation, its geometry, its limits, its cost.
+#: The claims in the order of the report: the operation, its geometry, its limits, its cost, and
+#: what networks learn.
 ORDER = (
     "sliding-window", "formula", "feature-maps", "horizontal-edges", "noise", "receptive-field",
     "stride", "padding", "dimensionality", "position", "orientation", "scale",
     "cost-layer", "cost-networks", "cost-linear", "cost-stride",
+    "learned-kernels", "early-edges", "weight-sharing", "rotation-training", "scale-training",
+    "regularisation",
 )  # fmt: skip
 
-#: Claims about learning: they need a network that is trained, which fastconv does not do yet.
+#: Claims that nothing here measures, and what it would take.
 NOT_MEASURED = (
-    ("The values in the kernel are learned during the training of the neural network",
-     "needs gradients and a training run"),
-    ("The first layer might detect simple features like edges and colors, while deeper layers "
-     "detect more complex features",
-     "needs trained kernels to look at; what depth alone gives is the receptive field, above"),
-    ("convolutions help to reduce overfitting by focusing on key features",
-     "needs the training and test error of networks with and without convolutions"),
-    ("they can still overfit on the training data if not properly regularized",
-     "needs the same, over training time"),
-    ("This is normally improved by training convolutions on images that are randomly rotated",
-     "needs training with and without rotated images"),
-    ("a convolutional neural network trained to recognize a cat might fail to do so if the cat is "
-     "upside down",
-     "needs a trained network; a single kernel's answer to a rotated object is measured above"),
-    ("A network trained to recognize large objects might fail to recognize the same objects when "
-     "they are smaller",
-     "needs a trained network; a single kernel's answer to a rescaled object is measured above"),
-    ("This can make training [...] resource-intensive",
-     "needs the gradients' cost; only the forward convolutions are timed above"),
+    ("deeper layers detect more complex features like shapes, textures, or even entire objects",
+     "needs a deep network trained on photographs; what depth alone gives is the receptive field, "
+     "above"),
+    ("This can make training [...] resource-intensive, particularly for large datasets and complex "
+     "models",
+     "needs such data; a convolution's two gradients cost as many multiply-accumulates as the "
+     "convolution each"),
 )  # fmt: skip
 
 

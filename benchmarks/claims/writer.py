@@ -41,7 +41,10 @@ def write(
     ordered = sorted(claims, key=lambda claim: ORDER.index(claim.key))
     parts = ["# The article's claims, measured", INTRODUCTION]
     if smoke:
-        parts.append("**A smoke test: sizes and rounds are small, and the times mean little.**")
+        parts.append(
+            "**A smoke test: sizes and rounds are small; times, and verdicts on what is learned, "
+            "mean little.**"
+        )
     if len(ordered) < len(ORDER):
         parts.append(f"**Only {len(ordered)} of {len(ORDER)} claims were measured in this run.**")
     if not drawn:
@@ -81,10 +84,7 @@ def _section(number: int, claim: Claim, drawn: bool) -> str:
 
 def _not_measured() -> str:
     lines = [f'- "{quote}": {reason}.' for quote, reason in NOT_MEASURED]
-    return "\n\n".join(
-        ("## Not measured here yet", "Claims about learning, which need training.",
-         "\n".join(lines))
-    )  # fmt: skip
+    return "\n\n".join(("## Not measured here", "\n".join(lines)))
 
 
 def _draw(claim: Claim, path: Path) -> None:

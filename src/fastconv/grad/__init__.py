@@ -84,7 +84,7 @@ def check(
     -----
     Four calls of the function for each derivative. tolerance = |D(h) - D(2h)| + rounding * EPS *
     (||gy * y|| / h + ||gradient||): the first term is three times the curvature's share, capped at
-    1/1000 of the derivative so that a kink excuses nothing; the second is 0 for integers alone.
+    1/1000 of the derivative so that a kink excuses nothing; the second is what rounding moves.
 
     Beside `torch.autograd.gradcheck` (function, inputs, tolerances by hand, the whole Jacobian) and
     `scipy.optimize.check_grad` (function of one vector, one number returned): gradients are
