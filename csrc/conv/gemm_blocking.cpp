@@ -24,6 +24,7 @@ constexpr double kStoreVector = 1.5;     // storing one
 constexpr double kFewRows = 4;           // a tile of fewer rows waits for its own sums
 constexpr double kMemoryBytes = 12.0;    // bytes a cycle of weights that no cache holds
 constexpr double kCopyVector = 12.0;     // one vector of an image copied with its border
+constexpr double kSampleVector = 10.0;   // blending one vector of pixels out of four
 constexpr double kInPlaceStep = 2.5;     // a step of a tile that walks over planes or pixels of x
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
@@ -335,6 +336,26 @@ Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threa
     }
     chosen.direct_pixels = chosen.channel_lanes || few_rows;
     return chosen;
+}
+
+Blocking make_sampled_blocking(const Problem& problem, const GemmShape& shape, int threads,
+                               Index thread_bytes) {
+    const double weights = double(problem.k) * double(problem.c / problem.groups) *
+                           double(problem.r * problem.s) * double(shape.item_bytes);
+    const Model model{problem,
+                      shape,
+                      problem.n * problem.groups,
+                      threads,
+                      problem.r * problem.s == 1,
+                      1,
+                      1,
+                      weights,
+                      0,
+                      kSampleVector};
+    Start begin = start(problem, shape, thread_bytes, false, true);
+    begin.blocking.taps_first = true;
+    double time = 0;
+    return best_cut(begin, model, &time);
 }
 
 template GemmShape gemm_shape<float>();

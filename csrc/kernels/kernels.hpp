@@ -50,6 +50,15 @@ struct GemmJob {
     Blocking blocking;
 };
 
+// A deformable convolution; see conv/deform.cpp. The channels of a pixel of x are side by side.
+template <class T>
+struct DeformJob {
+    GemmJob<T> gemm;
+    View<const T> offset;  // (N, offset_groups * R * S * 2, P, Q): (vertical, horizontal) for a tap
+    View<const T> mask;    // (N, offset_groups * R * S, P, Q), or null
+    Index offset_groups;
+};
+
 // How a depthwise convolution is cut; see conv/depthwise.cpp. A task computes consecutive units,
 // a unit is a block of output rows of one channel, or of a block of channels.
 struct DepthwiseCut {
@@ -170,6 +179,10 @@ struct Kernels {
     Index (*im2col_gemm_packed)(const Blocking& blocking);
     void (*im2col_gemm_pack)(const Problem& problem, const Blocking& blocking,
                              const View<const T>& w, T* packed);
+    void (*deform_task)(const DeformJob<T>& job, Index task, void* scratch);
+    // Copies `count` pixels, `pitch` apart in x, with their channels side by side.
+    void (*interleave_channels)(T* to, const T* from, Index channels, Index channel_pitch,
+                                Index count, Index pitch);
     // Fills in what depends on the vector's width: slots, pitches and blocks that fit the caches.
     void (*depthwise_geometry)(const Problem& problem, DepthwiseCut& cut);
     Index (*depthwise_scratch)(const Problem& problem, const DepthwiseCut& cut);
