@@ -353,7 +353,15 @@ Blocking make_sampled_blocking(const Problem& problem, const GemmShape& shape, i
                       0,
                       kSampleVector};
     Start begin = start(problem, shape, thread_bytes, false, true);
-    begin.blocking.taps_first = true;
+    Blocking& b = begin.blocking;
+    b.taps_first = true;
+    // whole taps where a few fit: where they sample is found once for every stretch
+    const Index channels = problem.c / problem.groups;
+    const Index whole = ceil_div(b.depth_block, channels) * channels;
+    if (whole <= shape.max_depth_block) {
+        b.depth_block = std::min(whole, b.depth);
+        b.depth_blocks = ceil_div(b.depth, b.depth_block);
+    }
     double time = 0;
     return best_cut(begin, model, &time);
 }

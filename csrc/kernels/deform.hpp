@@ -31,20 +31,24 @@ template <class T>
 struct Place {
     Index low;
     T before, after;
-    bool inside;  // either pixel may be one of the image
+    bool first, second;  // whether either pixel is one of the image
 };
 
 // The fraction is that of the offset alone: its precision does not depend on where a pixel lies.
+// |offset| < kFar.
 template <class T>
 inline Place<T> place(T offset, Index base, Index size) {
-    constexpr T kFar = T(Index(1) << 60);
-    if (!(offset > -kFar && offset < kFar)) return {0, T(0), T(0), false};
     const T floor = floor_of(offset), after = offset - floor;
     // both differences are rounded once: neither weight is 1 minus a rounded other
     const T before = after == 0 ? T(1) : floor + 1 - offset;
     const Index low = base + Index(floor);
-    return {low, before, after, low >= 0 ? low < size : low == -1 && after > 0};
+    const auto inside = [size](Index i) { return std::uint64_t(i) < std::uint64_t(size); };
+    // at -1 itself nothing of pixel 0 is met, not even zero times it
+    return {low, before, after, inside(low), inside(low + 1) && (low >= 0 || after > 0)};
 }
+
+template <class T>
+constexpr T kFar = T(Index(1) << 60);
 
 // The four pixels around a position, of the first channel of a run, and their weights.
 template <class T>
@@ -52,23 +56,6 @@ struct Sample {
     const T* corner[4];
     T weight[4];
 };
-
-template <class T>
-inline Sample<T> sample_at(const Place<T>& row, const Place<T>& column, T scale, const T* x,
-                           const Problem& problem, Index row_pitch, Index pixel_pitch) {
-    const T* zeros = kZeros<T>.item;
-    if (!row.inside || !column.inside) {
-        return {{zeros, zeros, zeros, zeros}, {scale, scale, scale, scale}};
-    }
-    const bool above = row.low >= 0, below = row.low + 1 < problem.h;
-    const bool left = column.low >= 0, right = column.low + 1 < problem.w;
-    const Index at = row.low * row_pitch + column.low * pixel_pitch;
-    return {{above && left ? x + at : zeros, above && right ? x + (at + pixel_pitch) : zeros,
-             below && left ? x + (at + row_pitch) : zeros,
-             below && right ? x + (at + row_pitch + pixel_pitch) : zeros},
-            {scale * (row.before * column.before), scale * (row.before * column.after),
-             scale * (row.after * column.before), scale * (row.after * column.after)}};
-}
 
 template <class T>
 inline Vec<T> blend(const Vec<T> (&weight)[4], const Vec<T> (&pixel)[4]) {
@@ -98,29 +85,57 @@ struct Moves {
     const DeformJob<T>& job;
     const T* offset;
     const T* mask;  // null: ones
-
-    // Where tap `tap` of offset group `group` of output pixel (p, q) samples.
-    Sample<T> sample(Index group, Index tap, Index p, Index q, const View<const T>& x) const {
-        const Problem& problem = job.gemm.problem;
-        const Index number = group * problem.r * problem.s + tap;
-        const Index* stride = job.offset.stride;
-        const T* at = offset + 2 * number * stride[1] + p * stride[2] + q * stride[3];
-        const Index row =
-            p * problem.stride_h - problem.pad_top + tap / problem.s * problem.dilation_h;
-        const Index column =
-            q * problem.stride_w - problem.pad_left + tap % problem.s * problem.dilation_w;
-        const T down = at[0], across = at[stride[1]];
-        T scale = 1;
-        if (mask) {
-            const Index* step = job.mask.stride;
-            scale = mask[number * step[1] + p * step[2] + q * step[3]];
-        }
-        // a position that is not a number makes a sample that is none
-        if (down != down || across != across) scale = down + across;
-        return sample_at(place(down, row, problem.h), place(across, column, problem.w), scale,
-                         x.data, problem, x.stride[2], x.stride[3]);
-    }
 };
+
+// One tap of one offset group, seen from output pixel (0, 0).
+template <class T>
+struct Tap {
+    const T* down;
+    const T* across;
+    const T* mask;  // null: ones
+    Index row, column;
+};
+
+template <class T>
+inline Tap<T> tap_of(const Moves<T>& moves, Index group, Index tap) {
+    const Problem& problem = moves.job.gemm.problem;
+    const Index number = group * problem.r * problem.s + tap;
+    const T* down = moves.offset + 2 * number * moves.job.offset.stride[1];
+    return {down, down + moves.job.offset.stride[1],
+            moves.mask ? moves.mask + number * moves.job.mask.stride[1] : nullptr,
+            tap / problem.s * problem.dilation_h - problem.pad_top,
+            tap % problem.s * problem.dilation_w - problem.pad_left};
+}
+
+// Where a tap of output pixel (p, q) samples x.
+template <class T>
+inline Sample<T> sample_at(const Moves<T>& moves, const Tap<T>& tap, Index p, Index q,
+                           const View<const T>& x) {
+    const Problem& problem = moves.job.gemm.problem;
+    const Index* moved = moves.job.offset.stride;
+    const Index* masked = moves.job.mask.stride;
+    const Index at = p * moved[2] + q * moved[3];
+    const T down = tap.down[at], across = tap.across[at];
+    const T scale = tap.mask ? tap.mask[p * masked[2] + q * masked[3]] : T(1);
+    const T* zeros = kZeros<T>.item;
+    const bool near = down > -kFar<T> && down < kFar<T> && across > -kFar<T> && across < kFar<T>;
+    if (__builtin_expect(!near, 0)) {
+        // a position that is not a number makes a sample that is none
+        const T weight = down != down || across != across ? down + across : scale;
+        return {{zeros, zeros, zeros, zeros}, {weight, weight, weight, weight}};
+    }
+    const Place<T> row = place(down, p * problem.stride_h + tap.row, problem.h);
+    const Place<T> column = place(across, q * problem.stride_w + tap.column, problem.w);
+    const Index row_pitch = x.stride[2], pixel_pitch = x.stride[3];
+    const Index pixel = row.low * row_pitch + column.low * pixel_pitch;
+    const T above = scale * row.before, below = scale * row.after;
+    return {
+        {row.first && column.first ? x.data + pixel : zeros,
+         row.first && column.second ? x.data + (pixel + pixel_pitch) : zeros,
+         row.second && column.first ? x.data + (pixel + row_pitch) : zeros,
+         row.second && column.second ? x.data + (pixel + row_pitch + pixel_pitch) : zeros},
+        {above * column.before, above * column.after, below * column.before, below * column.after}};
+}
 
 // Pixels as rows of kRowPitch, (r, s, c), sampled.
 template <class T>
@@ -128,23 +143,30 @@ void sample_rows(T* panel, const Moves<T>& moves, const Slice<T>& slice, Index c
                  Index first, Index rows, const Depth& depth) {
     const Problem& problem = slice.problem;
     const Index shared = problem.c / moves.job.offset_groups;  // channels of an offset group
+    const Index first_p = first / problem.q, first_q = first % problem.q;
+    Index c = depth.first % slice.channels, number = depth.first / slice.channels;
     for (Index d = 0; d < depth.count;) {
-        const Index tap = (depth.first + d) / slice.channels,
-                    c = (depth.first + d) % slice.channels;
         const Index group = (channel0 + c) / shared;
         const Index run =
             least(least(depth.count - d, slice.channels - c), (group + 1) * shared - channel0 - c);
+        const Tap<T> tap = tap_of(moves, group, number);
         View<const T> x = slice.x;
         x.data += c;
-        Index p = first / problem.q, q = first % problem.q;
-        for (Index i = 0; i < rows; ++i) {
-            sample_run(panel + i * kRowPitch<T> + d, moves.sample(group, tap, p, q, x), run);
+        Index p = first_p, q = first_q;
+        T* to = panel + d;
+        for (Index i = 0; i < rows; ++i, to += kRowPitch<T>) {
+            sample_run(to, sample_at(moves, tap, p, q, x), run);
             if (++q == problem.q) {
                 q = 0;
                 ++p;
             }
         }
         d += run;
+        c += run;
+        if (c == slice.channels) {
+            c = 0;
+            ++number;
+        }
     }
 }
 

@@ -63,7 +63,7 @@ def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None
 
 def deform_algorithm(problem: DeformProblem, options: Options) -> Algorithm:
     """Name the algorithm of `deform`, and its scratch memory; see `fastconv.backends`."""
-    from .deform import deform_algorithm as describe
+    from .sampling import deform_algorithm as describe
 
     return Algorithm(*describe(problem, options))
 
@@ -73,6 +73,6 @@ def deform(
     bias: Any | None, out: Any,
 ) -> None:  # fmt: skip
     """Compute a deformable convolution into `out`; see `fastconv.backends`."""
-    from .deform import deform as run_deform
+    from .sampling import deform as run_deform
 
     run_deform(problem, options, x, w, offset, mask, bias, out)
