@@ -5,7 +5,7 @@
 // where the channels of a pixel lie side by side: images that hold planes are turned first, a few
 // images at a time, which moves each pixel once where sampling reads it some forty times. The
 // matrix product packs samples instead of pixels, a register tile at a time: the unfolded image is
-// never larger than that.
+// never larger than that. Weights are packed before, once for all tasks.
 #include "conv/deform.hpp"
 
 #include <algorithm>
@@ -25,7 +25,11 @@ constexpr double kThreadMacs = 1 << 17;
 constexpr Index kTurnedPixels = 128;
 // Turned images of one pass, in total, unless a single one is larger.
 constexpr Index kTurnedBytes = Index(4) << 20;
-constexpr Index kLineBytes = 64;
+
+Index whole_lines(Index bytes) {
+    constexpr Index kLineBytes = 64;
+    return ceil_div(bytes, kLineBytes) * kLineBytes;
+}
 
 // How a problem is cut: passes of a few images, turned first where they hold planes.
 struct Plan {
@@ -33,7 +37,10 @@ struct Plan {
     int threads;
     Index images;  // of one pass
     Index image_elements, thread_bytes;
-    Index turned_bytes;
+    Index turned_bytes, packed_bytes;
+    Index group_elements, panels;  // packed weights of one group
+
+    Index bytes(int used) const { return turned_bytes + packed_bytes + used * thread_bytes; }
 };
 
 template <class T>
@@ -47,13 +54,31 @@ Plan make_plan(const Problem& problem, const Resources& resources, bool turns) {
     plan.image_elements = fits ? problem.h * problem.w * problem.c : kMost;
     const Index bytes = plan.image_elements * Index(sizeof(T));
     plan.images = turns ? std::clamp<Index>(kTurnedBytes / bytes, 1, problem.n) : problem.n;
-    plan.turned_bytes = turns ? ceil_div(plan.images * bytes, kLineBytes) * kLineBytes : 0;
+    plan.turned_bytes = turns ? whole_lines(plan.images * bytes) : 0;
     Problem pass = problem;
     pass.n = plan.images;
     plan.blocking =
         make_sampled_blocking(pass, gemm_shape<T>(), plan.threads, resources.thread_bytes);
     plan.thread_bytes = kernels_for<T>().im2col_gemm_scratch(plan.blocking);
+    plan.panels = ceil_div(problem.k / problem.groups, kernels_for<T>().tile.cols);
+    plan.group_elements = kernels_for<T>().im2col_gemm_packed(plan.blocking);
+    plan.packed_bytes = whole_lines(problem.groups * plan.group_elements * Index(sizeof(T)));
     return plan;
+}
+
+// Packs the weights of all groups.
+template <class T>
+bool pack(const Problem& problem, const Plan& plan, const View<const T>& w, T* to,
+          const Interrupt& interrupt) {
+    const auto pack_panel = kernels_for<T>().deform_pack;
+    const Index outputs = problem.k / problem.groups, panel = plan.group_elements / plan.panels;
+    const auto task = [&](Index index, int) {
+        const Index group = index / plan.panels;
+        View<const T> of_group = w;
+        of_group.data += group * outputs * w.stride[0];
+        pack_panel(problem, of_group, index % plan.panels, to + index * panel);
+    };
+    return parallel_for(problem.groups * plan.panels, plan.threads, task, interrupt);
 }
 
 // Turns images [first, first + count) of x into `to`.
@@ -94,7 +119,7 @@ template <class T>
 Footprint deform_footprint(const Problem& problem, const Resources& resources) {
     const Plan plan = make_plan<T>(problem, resources, !problem.channels_last);
     const int used = int(std::min<Index>(plan.threads, std::max<Index>(1, plan.blocking.tasks)));
-    return {plan.turned_bytes + used * plan.thread_bytes, used};
+    return {plan.bytes(used), used};
 }
 
 template <class T>
@@ -103,18 +128,20 @@ Status deform(const Problem& problem, const DeformOperands<T>& arrays, const Res
     const bool turns = arrays.conv.x.stride[1] != 1 && problem.c > 1;
     const Plan plan = make_plan<T>(problem, resources, turns);
     const int used = int(std::min<Index>(plan.threads, plan.blocking.tasks));
-    char* memory = static_cast<char*>(
-        thread_workspace(std::size_t(plan.turned_bytes + used * plan.thread_bytes)));
+    char* memory = static_cast<char*>(thread_workspace(std::size_t(plan.bytes(used))));
     if (!memory) return Status::kNoMemory;
-    char* scratch = memory + plan.turned_bytes;
+    T* turned = reinterpret_cast<T*>(memory);
+    T* packed = reinterpret_cast<T*>(memory + plan.turned_bytes);
+    char* scratch = memory + plan.turned_bytes + plan.packed_bytes;
+    if (!pack(problem, plan, arrays.conv.w, packed, interrupt)) return Status::kInterrupted;
     const auto deform_task = kernels_for<T>().deform_task;
     for (Index first = 0; first < problem.n; first += plan.images) {
         const Index count = std::min(plan.images, problem.n - first);
         DeformJob<T> job = job_of_pass(problem, arrays, first, count);
+        job.gemm.arrays.packed = packed;
         job.gemm.blocking = plan.blocking;
         job.gemm.blocking.tasks = plan.blocking.tasks / plan.images * count;
         if (turns) {
-            T* turned = reinterpret_cast<T*>(memory);
             if (!turn(problem, arrays.conv.x, first, count, turned, plan.threads, interrupt)) {
                 return Status::kInterrupted;
             }

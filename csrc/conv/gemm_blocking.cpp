@@ -342,17 +342,9 @@ Blocking make_sampled_blocking(const Problem& problem, const GemmShape& shape, i
                                Index thread_bytes) {
     const double weights = double(problem.k) * double(problem.c / problem.groups) *
                            double(problem.r * problem.s) * double(shape.item_bytes);
-    const Model model{problem,
-                      shape,
-                      problem.n * problem.groups,
-                      threads,
-                      problem.r * problem.s == 1,
-                      1,
-                      1,
-                      weights,
-                      0,
-                      kSampleVector};
-    Start begin = start(problem, shape, thread_bytes, false, true);
+    const Model model{
+        problem, shape, problem.n * problem.groups, threads, true, 1, 1, weights, 0, kSampleVector};
+    Start begin = start(problem, shape, thread_bytes, true, true);
     Blocking& b = begin.blocking;
     b.taps_first = true;
     // whole taps where a few fit: where they sample is found once for every stretch

@@ -23,7 +23,8 @@ bool crowds_cache_sets(Index pitch_bytes);
 Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threads,
                        Index thread_bytes, bool packed);
 
-// The same for pixels that are sampled: rows, taps first, whatever the layout.
+// The same for pixels that are sampled and packed weights: pixels as rows, taps first, whatever the
+// layout.
 Blocking make_sampled_blocking(const Problem& problem, const GemmShape& shape, int threads,
                                Index thread_bytes);
 

@@ -179,6 +179,8 @@ struct Kernels {
     Index (*im2col_gemm_packed)(const Blocking& blocking);
     void (*im2col_gemm_pack)(const Problem& problem, const Blocking& blocking,
                              const View<const T>& w, T* packed);
+    // Packs one panel of output channels of the group whose weights `w` are.
+    void (*deform_pack)(const Problem& problem, const View<const T>& w, Index panel, T* packed);
     void (*deform_task)(const DeformJob<T>& job, Index task, void* scratch);
     // Copies `count` pixels, `pitch` apart in x, with their channels side by side.
     void (*interleave_channels)(T* to, const T* from, Index channels, Index channel_pitch,
