@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from .. import arguments, calls
@@ -47,6 +48,9 @@ class DeformRequest(Request):
             deform(call.backend, problem, call.options, image, w, (offset, mask), bias, target)
 
         return call.compute(self.a, others, out, compute)
+
+
+_described = lru_cache(maxsize=1024)(DeformProblem.of)
 
 
 def _check_real(name: str, array: Any) -> None:
@@ -154,6 +158,9 @@ def deform_conv2d(
     if mask is not None:
         _check_real("mask", mask)
     moves = Moves(tuple(offset.shape), None if mask is None else tuple(mask.shape))
-    problem = DeformProblem.of(plain.described.problem, moves, offset_groups)
+    # only plain integers may be cached: 1 and 1.0 are equal keys, and 1.0 must be refused
+    plainly = type(offset_groups) in (int, type(None))
+    describe = _described if plainly else DeformProblem.of
+    problem = describe(plain.described.problem, moves, offset_groups)
     described = plain.described._replace(problem=problem)
     return DeformRequest(x, w, bias, described, common, offset, mask)

@@ -139,6 +139,8 @@ def convolve(
 
 def _in_accumulators(problem: DeformProblem) -> DeformProblem:
     """Return the problem of the dtype that sums are in: samples of 16 bits are widened before."""
+    if problem.dtype == problem.accumulator:
+        return problem
     return replace(problem, dtype=problem.accumulator, out_dtype=problem.accumulator)
 
 
@@ -146,7 +148,7 @@ def deform_algorithm(problem: DeformProblem, options: Options) -> Algorithm:
     """Name the algorithm of `deform`, and its scratch memory; see `fastconv.backends`."""
     wide = _in_accumulators(problem)
     scratch = _native.deform_scratch(_description(wide), resources(options))
-    if wide != problem:
+    if wide is not problem:
         images = problem.n * problem.c * problem.h * problem.w
         weights = problem.k * problem.reduction
         scratch += (images + weights + problem.out_elements) * itemsize(wide.dtype)
@@ -159,7 +161,7 @@ def deform(
 ) -> None:  # fmt: skip
     """Compute a deformable convolution into `out`; see `fastconv.backends`."""
     wide, target = _in_accumulators(problem), out
-    if wide != problem:
+    if wide is not problem:
         x, w = x.astype(wide.dtype), w.astype(wide.dtype)
         bias = None if bias is None else bias.astype(wide.dtype)
         target = np.empty_like(out, wide.dtype)
