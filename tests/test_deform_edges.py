@@ -111,8 +111,15 @@ def test_bits_depend_on_nothing_else(case: Deform, backend: str) -> None:
             **case.arguments,
         )  # fmt: skip
         assert_same_bits(y, want[i], f"image {i} alone")
-    turned = arrays._replace(x=arrays.x[..., ::-1, ::-1].copy()[..., ::-1, ::-1])
-    assert_same_bits(compute(case, turned, backend=backend), want, "negative strides")
+    for name in ("x", "w", "offset", "mask"):
+        held = getattr(arrays, name)
+        if held is None:
+            continue
+        backwards = np.ascontiguousarray(held[..., ::-1, ::-1])[..., ::-1, ::-1]
+        across = np.ascontiguousarray(held.transpose(3, 1, 2, 0)).transpose(3, 1, 2, 0)
+        for view in (backwards, across):
+            strided = arrays._replace(**{name: view})
+            assert_same_bits(compute(case, strided, backend=backend), want, f"{name} strided")
 
 
 def test_large_images_come_in_passes() -> None:
@@ -207,6 +214,19 @@ def test_refused_scratch_is_a_memory_error() -> None:
     finally:
         _native.fail_next_allocations(0)
     assert_same_bits(compute(LARGER[0], arrays, backend="native"), want, "after a refusal")
+
+
+def test_images_that_only_strides_make_large() -> None:
+    """Turning them would take an eighth of all addresses: refused, and nothing wraps around."""
+    backends.present("native")
+    x = np.broadcast_to(np.float32(1), (1, 2, 1 << 27, 1 << 27))
+    w, moved = np.ones((1, 2, 1, 1), np.float32), np.zeros((1, 2, 2, 2), np.float32)
+    arguments = {"stride": 1 << 26, "pad": 0, "backend": "native"}
+    assert fastconv.deform_conv2d.explain(x, w, moved, **arguments).scratch_bytes > 1 << 56
+    with pytest.raises(MemoryError):
+        fastconv.deform_conv2d(x, w, moved, **arguments)
+    one = fastconv.deform_conv2d(x[:, :1], w[:, :1], moved, **arguments)
+    assert np.array_equal(one, np.ones((1, 1, 2, 2)))
 
 
 def test_results_may_overlap_what_they_are_made_of(backend: str) -> None:
