@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "conv/algorithm.hpp"
+#include "conv/deform.hpp"
 #include "cpu.hpp"
 #include "direct.hpp"
 #include "parallel.hpp"
@@ -203,6 +204,44 @@ py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int 
     });
 }
 
+// Calls `body` with a value of the floating-point type that is computed with.
+template <class Body>
+auto with_float(Element element, Body body) {
+    if (element == Element::kFloat64) return body(double{});
+    if (element == Element::kFloat32) return body(float{});
+    throw std::invalid_argument("deform_conv2d: neither float32 nor float64");
+}
+
+void deform_conv2d(const Problem& problem, const py::array& x, const py::array& w,
+                   const py::array& offset, const py::object& mask, const py::object& bias,
+                   const py::array& y, Index offset_groups, const Resources& resources) {
+    if (is_empty(problem)) return;
+    if (offset_groups < 1 || problem.c % offset_groups != 0) {
+        throw std::invalid_argument("offset_groups does not divide the channels");
+    }
+    with_float(problem.element, [&](auto zero) {
+        using T = decltype(zero);
+        const Problem& d = problem;
+        const Index taps = offset_groups * d.r * d.s;
+        DeformOperands<T> arrays{operands<T>(d, x, w, bias, y),
+                                 view<const T>(offset, {d.n, 2 * taps, d.p, d.q}, "offset"),
+                                 {},
+                                 offset_groups};
+        if (!mask.is_none()) {
+            arrays.mask = view<const T>(py::cast<py::array>(mask), {d.n, taps, d.p, d.q}, "mask");
+        }
+        Status status;
+        without_gil([&] { status = deform<T>(d, arrays, resources, interrupted); });
+        throw_unless_ok(status);
+    });
+}
+
+Index deform_scratch(const Problem& problem, const Resources& resources) {
+    return with_float(problem.element, [&](auto zero) {
+        return deform_footprint<decltype(zero)>(problem, resources).scratch_bytes;
+    });
+}
+
 double measure_peak(int threads, bool double_precision, double seconds) {
     const KernelTable& table = active_kernels();
     const auto loop = double_precision ? table.f64.peak_loop : table.f32.peak_loop;
@@ -306,6 +345,10 @@ PYBIND11_MODULE(_native, module) {
                py::arg("flip"), py::arg("pixel"));
     module.def("conv2d", &conv2d, py::arg("problem"), py::arg("x"), py::arg("w"), py::arg("bias"),
                py::arg("out"), py::arg("resources"));
+    module.def("deform_conv2d", &deform_conv2d, py::arg("problem"), py::arg("x"), py::arg("w"),
+               py::arg("offset"), py::arg("mask"), py::arg("bias"), py::arg("out"),
+               py::arg("offset_groups"), py::arg("resources"));
+    module.def("deform_scratch", &deform_scratch, py::arg("problem"), py::arg("resources"));
     module.def("algorithm", &algorithm, py::arg("problem"), py::arg("resources"),
                py::arg("packed"));
     module.def("isa", &active_isa);

@@ -21,7 +21,7 @@ LAYERS = [
     {"checks"},
     {"sizes"},
     {"options", "problem"},
-    {"arguments"},
+    {"arguments", "deformable"},
     {"backends"},
     {"backends.reference", "backends.numba", "backends.native", "backends.cuda", "lowering"},
     {"accuracy", "dispatch"},

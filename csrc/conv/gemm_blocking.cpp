@@ -26,6 +26,7 @@ constexpr double kMemoryBytes = 12.0;    // bytes a cycle of weights that no cac
 constexpr double kCopyVector = 12.0;     // one vector of an image copied with its border
 constexpr double kListStep = 2.0;        // a step in a table of those that meet the image
 constexpr double kListedTables = 4;      // such tables of a task
+constexpr double kSampleVector = 10.0;   // blending one vector of pixels out of four
 constexpr double kInPlaceStep = 2.5;     // a step of a tile that walks over planes or pixels of x
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
@@ -386,6 +387,27 @@ Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threa
     }
     chosen.direct_pixels = chosen.channel_lanes || few_rows;
     return chosen;
+}
+
+Blocking make_sampled_blocking(const Problem& problem, const GemmShape& shape, int threads,
+                               Index thread_bytes) {
+    const double weights = double(problem.k) * double(problem.c / problem.groups) *
+                           double(problem.r * problem.s) * double(shape.item_bytes);
+    const Model model{
+        problem,       shape, problem.n * problem.groups, threads, true, 1, 1, weights, 0,
+        kSampleVector, 1};
+    Start begin = start(problem, shape, thread_bytes, true, true);
+    Blocking& b = begin.blocking;
+    b.taps_first = true;
+    // whole taps where a few fit: where they sample is found once for every stretch
+    const Index channels = problem.c / problem.groups;
+    const Index whole = ceil_div(b.depth_block, channels) * channels;
+    if (whole <= shape.max_depth_block) {
+        b.depth_block = std::min(whole, b.depth);
+        b.depth_blocks = ceil_div(b.depth, b.depth_block);
+    }
+    double time = 0;
+    return best_cut(begin, model, &time);
 }
 
 template GemmShape gemm_shape<float>();

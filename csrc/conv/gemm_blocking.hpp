@@ -23,4 +23,9 @@ bool crowds_cache_sets(Index pitch_bytes);
 Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threads,
                        Index thread_bytes, bool packed);
 
+// The same for pixels that are sampled and packed weights: pixels as rows, taps first, whatever the
+// layout.
+Blocking make_sampled_blocking(const Problem& problem, const GemmShape& shape, int threads,
+                               Index thread_bytes);
+
 }  // namespace fastconv

@@ -2,6 +2,7 @@
 // FASTCONV_TABLE set by CMakeLists.txt. Everything but the table has internal linkage, and no
 // standard C++ header is included: the linker may keep one copy of an inline function for the
 // whole library, and must not find one compiled for a newer processor here.
+#include "kernels/deform.hpp"
 #include "kernels/depthwise.hpp"
 #include "kernels/direct_channels.hpp"
 #include "kernels/direct_filter.hpp"
@@ -31,6 +32,9 @@ constexpr Kernels<T> kernels() {
     table.im2col_gemm_task = im2col_gemm_task<T>;
     table.im2col_gemm_packed = packed_group_elements<T>;
     table.im2col_gemm_pack = im2col_gemm_pack<T>;
+    table.deform_pack = deform_pack<T>;
+    table.deform_task = deform_task<T>;
+    table.interleave_channels = interleave_channels<T>;
     table.depthwise = depthwise_kernels<T>();
     table.dot_images = kDotImages;
     table.dot_scratch = dot_scratch<T>;

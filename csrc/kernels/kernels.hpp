@@ -56,6 +56,15 @@ struct GemmJob {
     Blocking blocking;
 };
 
+// A deformable convolution; see conv/deform.cpp. The channels of a pixel of x are side by side.
+template <class T>
+struct DeformJob {
+    GemmJob<T> gemm;
+    View<const T> offset;  // (N, offset_groups * R * S * 2, P, Q): (vertical, horizontal) for a tap
+    View<const T> mask;    // (N, offset_groups * R * S, P, Q), or null
+    Index offset_groups;
+};
+
 // Bounds of arrays on the stack.
 constexpr Index kMaxFilterRowBlock = 128;  // kernel rows between two visits to y
 constexpr Index kMaxFilterCols = 512;      // kernel columns
@@ -170,6 +179,12 @@ struct Kernels {
     Index (*im2col_gemm_packed)(const Blocking& blocking);
     void (*im2col_gemm_pack)(const Problem& problem, const Blocking& blocking,
                              const View<const T>& w, T* packed);
+    // Packs one panel of output channels of the group whose weights `w` are.
+    void (*deform_pack)(const Problem& problem, const View<const T>& w, Index panel, T* packed);
+    void (*deform_task)(const DeformJob<T>& job, Index task, void* scratch);
+    // Copies `count` pixels, `pitch` apart in x, with their channels side by side.
+    void (*interleave_channels)(T* to, const T* from, Index channels, Index channel_pitch,
+                                Index count, Index pitch);
     DepthwiseKernels<T> depthwise;
     Index dot_images;                              // that a task computes together
     Index (*dot_scratch)(const Problem& problem);  // elements

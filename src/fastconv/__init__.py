@@ -21,6 +21,7 @@ from .errors import (
     SizeError,
 )
 from .explanation import Explanation
+from .operators.deform import deform_conv2d
 from .operators.forward import conv1d, conv3d
 from .operators.gradients import (
     conv1d_bias_grad,
@@ -90,6 +91,7 @@ __all__ = [
     "conv_transpose3d",
     "conv_transpose3d_input_grad",
     "conv_transpose3d_weight_grad",
+    "deform_conv2d",
     "explain",
     "options",
     "output_shape",

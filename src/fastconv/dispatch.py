@@ -11,7 +11,8 @@ from types import FrameType
 from typing import NamedTuple, cast
 
 from . import lowering
-from .backends import Algorithm, Backend
+from .backends import Algorithm, Backend, deform_algorithm, deform_refusal
+from .deformable import DeformProblem
 from .errors import BackendUnavailable, BackendUnsupported
 from .options import Options
 from .problem import ConvProblem
@@ -77,8 +78,16 @@ def _refusal(entry: Entry, problem: ConvProblem, options: Options, arrays: str) 
     if missing is not None:
         return missing
     backend = load(entry.name)
+    if isinstance(problem, DeformProblem) and (refusal := deform_refusal(backend)) is not None:
+        return refusal
     refusals = (backend.supports(part, options) for part in lowering.parts(backend, problem))
     return next((refusal for refusal in refusals if refusal is not None), None)
+
+
+def _algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algorithm:
+    if isinstance(problem, DeformProblem):
+        return deform_algorithm(backend, problem, options)
+    return lowering.algorithm(backend, problem, options)
 
 
 @lru_cache(maxsize=4096)
@@ -111,7 +120,7 @@ def select(problem: ConvProblem, options: Options, arrays: str = "numpy") -> Cho
             backend = load(entry.name)
             algorithm = EMPTY
             if problem.out_bytes:
-                algorithm = lowering.algorithm(backend, problem, options)
+                algorithm = _algorithm(backend, problem, options)
             return Choice(entry.name, algorithm, tuple(rejected))
         rejected.append((entry.name, reason))
     reasons = "; ".join(f"{name}: {reason}" for name, reason in rejected)

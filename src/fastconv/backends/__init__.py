@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from ..deformable import DeformProblem
 from ..options import Options
 from ..problem import ConvProblem
 
@@ -88,6 +89,37 @@ def computes(backend: Backend, problem: ConvProblem) -> bool:
         return True
     function = getattr(backend, "computes", None)
     return function is not None and bool(function(problem))
+
+
+def deform_refusal(backend: Backend) -> str | None:
+    """Return None if `backend` computes deformable convolutions, otherwise the reason and the fix.
+
+    One that does has two functions more: ``deform(problem, options, x, w, offset, mask, bias,
+    out)``, arrays as `Backend.run` takes them, offset and mask (or None) in logical (N, channels,
+    P, Q) order and the accumulator's dtype, and ``deform_algorithm(problem, options)``.
+    """
+    if hasattr(backend, "deform"):
+        return None
+    return (
+        "has no deformable convolution; the backends for NumPy arrays compute it: move the arrays "
+        "with cupy.asnumpy(...), and name another backend, or none"
+    )
+
+
+def deform_algorithm(backend: Backend, problem: DeformProblem, options: Options) -> Algorithm:
+    """Name what `backend` runs for a deformable convolution."""
+    known: Any = backend  # a module
+    algorithm: Algorithm = known.deform_algorithm(problem, options)
+    return algorithm
+
+
+def deform(
+    backend: Backend, problem: DeformProblem, options: Options, x: Any, w: Any,
+    moves: tuple[Any, Any | None], bias: Any | None, out: Any,
+) -> None:  # fmt: skip
+    """Compute a deformable convolution into `out`; `moves` are offset and mask."""
+    known: Any = backend  # a module
+    known.deform(problem, options, x, w, *moves, bias, out)
 
 
 def algorithm_for(backend: Backend, problem: ConvProblem, options: Options, w: Any) -> Algorithm:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..activations import ACTIVATIONS
 from ..borders import source_index
+from ..deformable import DeformProblem
 from ..dtypes import BFLOAT16, is_float, itemsize
 from ..options import Options
 from ..problem import ConvProblem
@@ -147,13 +148,99 @@ def run(
     floating = is_float(problem.out_dtype)
     wide = np.dtype(np.longdouble if floating else np.uint64)
     with np.errstate(all="ignore"):
-        y = accumulate(problem, a, b, wide)
-        if bias is not None:
-            y += bias.astype(wide).reshape(-1, *(1,) * problem.spatial)
-        if not floating:
-            y = y.astype(problem.out_dtype)
-        if problem.activation is not None:
-            y = ACTIVATIONS[problem.activation].function(y)
-        if problem.out_dtype == BFLOAT16:
-            y = _rounded_to_bfloat16(y)
-        out[...] = y
+        _finish(problem, accumulate(problem, a, b, wide), bias, out)
+
+
+def _finish(problem: ConvProblem, y: Array, bias: Array | None, out: Array) -> None:
+    """Add the bias to exact sums, apply the activation and round once, into `out`."""
+    if bias is not None:
+        y += bias.astype(y.dtype).reshape(-1, *(1,) * problem.spatial)
+    if not is_float(problem.out_dtype):
+        y = y.astype(problem.out_dtype)
+    if problem.activation is not None:
+        y = ACTIVATIONS[problem.activation].function(y)
+    if problem.out_dtype == BFLOAT16:
+        y = _rounded_to_bfloat16(y)
+    out[...] = y
+
+
+def deform_algorithm(problem: DeformProblem, options: Options) -> Algorithm:
+    """Name the definition, and its scratch; see `fastconv.backends`."""
+    pixels = problem.p * problem.q
+    samples = 3 * problem.c * pixels + 8 * pixels  # of one tap: a sum, a corner, their product
+    weights = problem.k * problem.reduction
+    image = problem.c * problem.h * problem.w
+    elements = samples + weights + image + problem.out_elements + problem.k * pixels
+    return Algorithm("definition", elements * np.dtype(np.longdouble).itemsize)
+
+
+def _neighbours(offset: Array, base: Array, size: int) -> tuple[Array, Array, Array]:
+    """Return the pixel before each moved place of one axis, the share of the one behind it.
+
+    And whether the place lies less than one pixel outside of the image.
+    """
+    finite = np.isfinite(offset)
+    offset = np.where(finite, offset, 0)
+    floor = np.floor(offset)
+    low, after = base + floor, offset - floor
+    inside = finite & (low < size) & ((low >= 0) | ((low == -1) & (after > 0)))
+    return np.where(inside, low, -1).astype(np.int64), after, inside
+
+
+def _samples(image: Array, row: Array, column: Array, scale: Array, places: Any) -> Array:
+    """Blend the four pixels around each place (P, Q) of an image (C, H, W), times `scale`."""
+    (h, base_h), (w, base_w) = places
+    top, down, inside_h = _neighbours(row, base_h, h)
+    left, across, inside_w = _neighbours(column, base_w, w)
+    scale = np.where(np.isnan(row + column), np.nan, scale)
+    total = np.zeros((len(image), *row.shape), image.dtype)
+    for y, weight_y in ((top, 1 - down), (top + 1, down)):
+        for x, weight_x in ((left, 1 - across), (left + 1, across)):
+            met = inside_h & inside_w & (y >= 0) & (y < h) & (x >= 0) & (x < w)
+            pixels = image[:, np.where(met, y, 0), np.where(met, x, 0)]
+            pixels[:, ~met] = 0
+            total += scale * (weight_y * weight_x) * pixels
+    return total
+
+
+def deform_sums(
+    problem: DeformProblem, x: Array, w: Array, offset: Array, mask: Array | None, wide: Any
+) -> Array:
+    """Sum products of weights and samples in dtype `wide`, no bias, no activation: (N, K, P, Q).
+
+    O(N*K*P*Q*(C/groups)*R*S) multiply-accumulates.
+    """
+    g, cg, kg = problem.groups, problem.c // problem.groups, problem.k // problem.groups
+    shared = problem.c // problem.offset_groups
+    sums = np.zeros((problem.n, problem.k, problem.p * problem.q), wide)
+    kernel, one = w.astype(wide), np.ones((problem.p, problem.q), wide)
+    (_, p, top, stride_h, spread_h), (_, q, left, stride_w, spread_w) = _axes(problem)[1:]
+    samples = np.empty((problem.c, problem.p * problem.q), wide)
+    for image in range(problem.n):
+        pixels, moves = x[image].astype(wide), offset[image].astype(wide)
+        for tap, (r, s) in enumerate(np.ndindex(problem.r, problem.s)):
+            rows = r * spread_h - top + np.arange(p, dtype=np.int64)[:, None] * stride_h
+            columns = s * spread_w - left + np.arange(q, dtype=np.int64) * stride_w
+            places = ((problem.h, rows), (problem.w, columns))
+            for group in range(problem.offset_groups):
+                number = group * problem.taps + tap
+                scale = one if mask is None else mask[image, number].astype(wide)
+                members = slice(group * shared, (group + 1) * shared)
+                moved = moves[2 * number], moves[2 * number + 1]
+                samples[members] = _samples(pixels[members], *moved, scale, places).reshape(
+                    shared, -1
+                )
+            for group in range(g):
+                outs, ins = slice(group * kg, (group + 1) * kg), slice(group * cg, (group + 1) * cg)
+                sums[image, outs] += kernel[outs, :, r, s] @ samples[ins]
+    return sums.reshape(logical_shape(problem))
+
+
+def deform(
+    problem: DeformProblem, options: Options, x: Array, w: Array, offset: Array,
+    mask: Array | None, bias: Array | None, out: Array,
+) -> None:  # fmt: skip
+    """Compute the definition of a deformable convolution; see `fastconv.backends`."""
+    with np.errstate(all="ignore"):
+        sums = deform_sums(problem, x, w, offset, mask, np.dtype(np.longdouble))
+        _finish(problem, sums, bias, out)

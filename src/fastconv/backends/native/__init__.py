@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
+
 from ... import activations
 from ...borders import PAD_MODES
+from ...deformable import DeformProblem
+from ...dtypes import itemsize
 from ...options import Options
 from ...problem import ConvProblem
 from .. import Algorithm, Direct
@@ -130,6 +135,43 @@ def convolve(
 ) -> None:
     """Compute `problem` by the extension's own ladder."""
     _native.conv2d(_description(problem), x, w, bias, out, resources(options))
+
+
+def _in_accumulators(problem: DeformProblem) -> DeformProblem:
+    """Return the problem of the dtype that sums are in: samples of 16 bits are widened before."""
+    if problem.dtype == problem.accumulator:
+        return problem
+    return replace(problem, dtype=problem.accumulator, out_dtype=problem.accumulator)
+
+
+def deform_algorithm(problem: DeformProblem, options: Options) -> Algorithm:
+    """Name the algorithm of `deform`, and its scratch memory; see `fastconv.backends`."""
+    wide = _in_accumulators(problem)
+    scratch = _native.deform_scratch(_description(wide), resources(options))
+    if wide is not problem:
+        images = problem.n * problem.c * problem.h * problem.w
+        weights = problem.k * problem.reduction
+        scratch += (images + weights + problem.out_elements) * itemsize(wide.dtype)
+    return Algorithm("sampled_gemm", scratch)
+
+
+def deform(
+    problem: DeformProblem, options: Options, x: Any, w: Any, offset: Any, mask: Any | None,
+    bias: Any | None, out: Any,
+) -> None:  # fmt: skip
+    """Compute a deformable convolution into `out`; see `fastconv.backends`."""
+    wide, target = _in_accumulators(problem), out
+    if wide is not problem:
+        x, w = x.astype(wide.dtype), w.astype(wide.dtype)
+        bias = None if bias is None else bias.astype(wide.dtype)
+        target = np.empty_like(out, wide.dtype)
+    _native.deform_conv2d(
+        _description(wide), x, w, offset, mask, bias, target, problem.offset_groups,
+        resources(options),
+    )  # fmt: skip
+    if target is not out:
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[...] = target
 
 
 def _pixel_code(problem: ConvProblem, image: str) -> int:

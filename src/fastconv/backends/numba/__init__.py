@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from ...deformable import DeformProblem
 from ...options import Options
 from ...problem import ConvProblem
 from .. import Algorithm
@@ -58,3 +59,20 @@ def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None
     from .launch import run as run_kernels
 
     run_kernels(problem, options, x, w, bias, out)
+
+
+def deform_algorithm(problem: DeformProblem, options: Options) -> Algorithm:
+    """Name the algorithm of `deform`, and its scratch memory; see `fastconv.backends`."""
+    from .sampling import deform_algorithm as describe
+
+    return Algorithm(*describe(problem, options))
+
+
+def deform(
+    problem: DeformProblem, options: Options, x: Any, w: Any, offset: Any, mask: Any | None,
+    bias: Any | None, out: Any,
+) -> None:  # fmt: skip
+    """Compute a deformable convolution into `out`; see `fastconv.backends`."""
+    from .sampling import deform as run_deform
+
+    run_deform(problem, options, x, w, offset, mask, bias, out)

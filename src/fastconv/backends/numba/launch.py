@@ -164,9 +164,13 @@ def run(
     for name, stage in _stages(problem, planned.blocking.strip, in_place).items():
         geometry[WORD[name]] = stage.address
     # the kernel knows addresses alone: every array above must outlive the call
-    address = geometry.ctypes.data
-    if planned.threads == 1 or not pool.start():
-        driver().ctypes(0, address)  # gives up the interpreter's lock, as ctypes functions do
+    run_stage(driver(), geometry.ctypes.data, planned.threads)
+
+
+def run_stage(stage: Any, geometry: int, threads: int) -> None:
+    """Run a stage (slot, geometry) that computes tasks until none is left, on every thread."""
+    if threads == 1 or not pool.start():
+        stage.ctypes(0, geometry)  # gives up the interpreter's lock, as ctypes functions do
     else:
-        words = (driver().address, address, planned.threads)
-        pool.launch(planned.threads, lambda: launcher()(*words))
+        words = (stage.address, geometry, threads)
+        pool.launch(threads, lambda: launcher()(*words))
