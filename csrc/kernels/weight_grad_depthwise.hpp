@@ -1,0 +1,190 @@
+// One task of the gradient of w where every group has one input channel: lanes are channels, and
+// the sums of all taps stay in registers while the pixels of a box pass by.
+#pragma once
+
+#include "kernels/gemm_tile.hpp"
+#include "kernels/pixel_boxes.hpp"
+#include "kernels/weight_grad_store.hpp"
+
+namespace fastconv {
+namespace FASTCONV_ISA {
+namespace {
+
+// Sums of one tile of taps: the other registers hold a pixel of gy and one of x.
+constexpr int kTapSums = kRows * kVectors;
+constexpr int kMostTapColumns = 7;
+
+constexpr int tap_rows(int columns) {
+    return kTapSums / columns < kMostTapColumns ? kTapSums / columns : kMostTapColumns;
+}
+
+// Copies of the pixels of one box: of x with the border, and of gy, one vector a pixel.
+template <class T>
+struct GradPixels {
+    const T *x, *gy;
+    Index gy_row, gy_col;
+    Index row, col;            // of x, from tap to tap
+    Index stride_h, stride_w;  // from pixel to pixel
+};
+
+// sums[r * pitch + s] += gy * x over the rows of one image in a box, for ROWS x COLUMNS taps.
+template <class T, int ROWS, int COLUMNS>
+void add_taps(T* sums, Index pitch, const GradPixels<T>& from, Index rows, Index cols) {
+    constexpr Index kL = kLanes<T>;
+    Vec<T> acc[ROWS][COLUMNS];
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int s = 0; s < COLUMNS; ++s) acc[r][s] = load(sums + (r * pitch + s) * kL);
+    for (Index p = 0; p < rows; ++p) {
+        const T* x = from.x + p * from.stride_h;
+        const T* gy = from.gy + p * from.gy_row;
+        for (Index q = 0; q < cols; ++q, x += from.stride_w, gy += from.gy_col) {
+            const Vec<T> g = load(gy);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+                for (int s = 0; s < COLUMNS; ++s) {
+                    acc[r][s] += g * load(x + r * from.row + s * from.col);
+                }
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int s = 0; s < COLUMNS; ++s) store(sums + (r * pitch + s) * kL, acc[r][s]);
+}
+
+template <class T>
+using AddTaps = void (*)(T*, Index, const GradPixels<T>&, Index, Index);
+
+// The functions, by rows and columns of taps (both counted from one).
+template <class T>
+struct TapTable {
+    AddTaps<T> by_shape[kMostTapColumns][kMostTapColumns];
+
+    template <int R, int S>
+    constexpr void fill() {
+        by_shape[R - 1][S - 1] = add_taps<T, R, S>;
+        if constexpr (R > 1) {
+            fill<R - 1, S>();
+        } else if constexpr (S > 1) {
+            fill<tap_rows(S - 1), S - 1>();
+        }
+    }
+    constexpr TapTable() : by_shape{} { fill<tap_rows(kMostTapColumns), kMostTapColumns>(); }
+};
+
+// Elements of each part of a thread's scratch.
+struct DepthwiseGradSizes {
+    Index sums, x, gy;
+};
+
+template <class T>
+DepthwiseGradSizes depthwise_grad_sizes(const Problem& problem, const DepthwiseGradCut& cut) {
+    constexpr Index kL = kLanes<T>;
+    return {problem.k / problem.groups * problem.r * problem.s * kL,
+            cut.box.images * cut.image_rows * cut.image_cols * kL,
+            cut.box.images * cut.box.rows * cut.box.cols * kL};
+}
+
+template <class T>
+Index depthwise_grad_scratch(const Problem& problem, const DepthwiseGradCut& cut) {
+    const DepthwiseGradSizes size = depthwise_grad_sizes<T>(problem, cut);
+    constexpr Index kLine = 64 / Index(sizeof(T));
+    return ceil_div(size.sums + size.x + size.gy, kLine) * kLine;
+}
+
+// Adds the products of a box, all taps, to the sums of one output channel of each group.
+template <class T>
+void add_box(T* sums, const Problem& problem, const GradPixels<T>& first, const Box& box,
+             Index x_image, Index gy_image) {
+    static constexpr TapTable<T> table;
+    const Index columns = least(problem.s, kMostTapColumns);
+    const Index most_rows = tap_rows(int(columns));
+    for (Index r = 0; r < problem.r; r += most_rows) {
+        const Index rows = least(most_rows, problem.r - r);
+        for (Index s = 0; s < problem.s; s += columns) {
+            const auto function = table.by_shape[rows - 1][least(columns, problem.s - s) - 1];
+            GradPixels<T> from = first;
+            from.x += r * from.row + s * from.col;
+            for (Index i = 0; i < box.images; ++i, from.x += x_image, from.gy += gy_image) {
+                function(sums + (r * problem.s + s) * kLanes<T>, problem.s, from, box.rows,
+                         box.cols);
+            }
+        }
+    }
+}
+
+template <class T>
+void store_depthwise_grad(const Problem& problem, const View<T>& gw, const T* sums, Index channel,
+                          Index channels) {
+    constexpr Index kL = kLanes<T>;
+    const Index taps = problem.r * problem.s, outputs = problem.k / problem.groups;
+    const bool dense = has_dense_kernels(problem, gw);
+    for (Index m = 0; m < outputs; ++m, sums += taps * kL) {
+        T* to = gw.data + (channel * outputs + m) * gw.stride[0];
+        const Index pitch = outputs * gw.stride[0];
+        if (dense) {
+            store_turned(to, pitch, sums, kL, taps, channels);
+            continue;
+        }
+        for (Index tap = 0; tap < taps; ++tap) {
+            T* place = to + tap / problem.s * gw.stride[2] + tap % problem.s * gw.stride[3];
+            for (Index c = 0; c < channels; ++c) place[c * pitch] = sums[tap * kL + c];
+        }
+    }
+}
+
+template <class T>
+void depthwise_grad_task(const DepthwiseGradJob<T>& job, Index index, T* memory) {
+    constexpr Index kL = kLanes<T>;
+    const Problem& problem = job.problem;
+    const DepthwiseGradCut& cut = job.cut;
+    const Index channel = index % cut.channel_blocks * kL, chunk = index / cut.channel_blocks;
+    const Index channels = least(kL, problem.c - channel);
+    const Index outputs = problem.k / problem.groups, taps = problem.r * problem.s;
+    const DepthwiseGradSizes size = depthwise_grad_sizes<T>(problem, cut);
+    T* sums = memory;
+    T *x = sums + size.sums, *gy = x + size.x;
+    fill_zero(sums, size.sums);
+    View<const T> image = job.x;
+    image.data += channel * image.stride[1];
+    const ImageCopy copy{cut.image_rows, cut.image_cols, 1, 1};
+    const Index row = cut.image_cols * kL, x_image = cut.image_rows * row;
+    const BoxRange boxes = chunk_boxes(cut.boxes, cut.chunks, chunk);
+    for (Index number = boxes.begin; number < boxes.end; ++number) {
+        const Box box = make_box(problem, cut.box, number);
+        gather_bordered_box(x, kL, image, problem, box, copy, channels);
+        for (Index m = 0; m < outputs; ++m) {
+            View<const T> one = job.gy;
+            one.data += (channel * outputs + m) * one.stride[1];
+            one.stride[1] *= outputs;
+            GradPixels<T> from{x,
+                               gy,
+                               box.cols * kL,
+                               kL,
+                               problem.dilation_h * row,
+                               problem.dilation_w * kL,
+                               problem.stride_h * row,
+                               problem.stride_w * kL};
+            Index gy_image = box.rows * box.cols * kL;
+            if (one.stride[1] == 1 && channels == kL) {
+                from.gy = one.data + box.n * one.stride[0] + box.p * one.stride[2] +
+                          box.q * one.stride[3];
+                from.gy_row = one.stride[2];
+                from.gy_col = one.stride[3];
+                gy_image = one.stride[0];
+            } else {
+                gather_box(gy, kL, one, problem, box, channels);
+            }
+            add_box(sums + m * taps * kL, problem, from, box, x_image, gy_image);
+        }
+    }
+    const View<T> gw = chunk_result(problem, job.gw, job.partial, chunk);
+    store_depthwise_grad(problem, gw, sums, channel, channels);
+}
+
+}  // namespace
+}  // namespace FASTCONV_ISA
+}  // namespace fastconv
