@@ -8,6 +8,8 @@ namespace fastconv {
 
 namespace {
 
+constexpr Index kSumBlock = 2048;
+
 // The largest part of `size` of at most `most` that leaves parts of nearly the same size.
 Index even_part(Index size, Index most) {
     return ceil_div(size, ceil_div(size, std::clamp<Index>(most, 1, size)));
@@ -33,6 +35,21 @@ template <class T>
 void add_chunks(const Problem& problem, const View<T>& gw, const T* partial, Index chunks) {
     const Index channels = problem.c / problem.groups, taps = problem.r * problem.s;
     const Index outputs = problem.k * channels * taps;
+    const bool dense = gw.stride[0] == channels * taps && gw.stride[1] == taps &&
+                       gw.stride[2] == problem.s && gw.stride[3] == 1;
+    if (dense && chunks > 0) {
+        // a block at a time, in the first-level cache
+        for (Index first = 0; first < outputs; first += kSumBlock) {
+            const Index count = std::min(kSumBlock, outputs - first);
+            T* const to = gw.data + first;
+            std::copy(partial + first, partial + first + count, to);
+            for (Index chunk = 1; chunk < chunks; ++chunk) {
+                const T* from = partial + chunk * outputs + first;
+                for (Index i = 0; i < count; ++i) to[i] += from[i];
+            }
+        }
+        return;
+    }
     for (Index k = 0; k < problem.k; ++k) {
         for (Index c = 0; c < channels; ++c) {
             for (Index tap = 0; tap < taps; ++tap) {

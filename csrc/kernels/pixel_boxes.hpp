@@ -12,6 +12,9 @@ namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
+// Elements from a pixel of a long run to what is fetched meanwhile.
+constexpr Index kAhead = 64;
+
 struct Box {
     Index n, images, p, rows, q, cols;
 
@@ -47,15 +50,18 @@ inline void pixel_offsets(Index* offset, const Box& box, Index image, Index row,
 }
 
 // Turns `count` neighbouring pixels of `channels` planes into `pitch` elements a pixel, whole
-// vectors of channels: those that do not exist are zeros.
+// vectors of channels: those that do not exist are zeros. What lies `ahead` of it is fetched: rows
+// of planes are too short for the processor to see where they lead.
 template <class T>
-void turn_pixels(T* to, Index pitch, const T* from, Index plane, Index channels, Index count) {
+void turn_pixels(T* to, Index pitch, const T* from, Index plane, Index channels, Index count,
+                 Index ahead) {
     constexpr Index kL = kLanes<T>;
     for (Index lane = 0; lane < channels; lane += kL) {
         const Index lanes = least(kL, channels - lane);
         for (Index pixel = 0; pixel < count; pixel += kL) {
             const Index pixels = least(kL, count - pixel);
             const T* first = from + lane * plane + pixel;
+            for (Index i = 0; i < lanes; ++i) __builtin_prefetch(first + i * plane + ahead);
             Vec<T> block[kL];
             if (lanes == kL && pixels == kL) {
                 for (int i = 0; i < kL; ++i) block[i] = load(first + i * plane);
@@ -78,14 +84,17 @@ void turn_pixels(T* to, Index pitch, const T* from, Index plane, Index channels,
 // `count` pixels `step` apart whose channels are `plane` apart, as turn_pixels leaves them.
 template <class T>
 void gather_pixels(T* to, Index pitch, const T* from, Index plane, Index step, Index channels,
-                   Index count) {
+                   Index count, Index ahead) {
     constexpr Index kL = kLanes<T>;
-    if (step == 1) return turn_pixels(to, pitch, from, plane, channels, count);
+    if (step == 1) return turn_pixels(to, pitch, from, plane, channels, count, ahead);
     const Index whole = ceil_div(channels, kL) * kL;
     for (Index i = 0; i < count; ++i, to += pitch, from += step) {
         if (plane == 1) {
             Index lane = 0;
-            for (; lane + kL <= channels; lane += kL) store(to + lane, load(from + lane));
+            for (; lane + kL <= channels; lane += kL) {
+                __builtin_prefetch(from + lane + ahead);
+                store(to + lane, load(from + lane));
+            }
             if (lane < channels) store(to + lane, load_first(from + lane, channels - lane));
         } else {
             copy_strided(to, from, plane, channels);
@@ -99,7 +108,7 @@ void gather_pixels(T* to, Index pitch, const T* from, Index plane, Index step, I
 template <class T>
 void gather_bordered_row(T* to, Index pitch, const T* row, const View<const T>& x,
                          const Problem& problem, Index column, Index step, Index channels,
-                         Index count) {
+                         Index count, Index ahead) {
     const Index whole = ceil_div(channels, Index(kLanes<T>)) * kLanes<T>;
     const Inside inside = row ? inside_lanes(column, step, count, problem.w) : Inside{count, count};
     for (Index i = 0; i < count; ++i) {
@@ -111,13 +120,13 @@ void gather_bordered_row(T* to, Index pitch, const T* row, const View<const T>& 
             fill_zero(to + i * pitch, whole);
         } else {
             gather_pixels(to + i * pitch, pitch, row + source * x.stride[3], x.stride[1], Index(0),
-                          channels, 1);
+                          channels, 1, 0);
         }
     }
     if (inside.end > inside.begin) {
         gather_pixels(to + inside.begin * pitch, pitch,
                       row + (column + inside.begin * step) * x.stride[3], x.stride[1],
-                      step * x.stride[3], channels, inside.end - inside.begin);
+                      step * x.stride[3], channels, inside.end - inside.begin, ahead);
     }
 }
 
@@ -143,7 +152,7 @@ void gather_bordered_box(T* to, Index pitch, const View<const T>& x, const Probl
                 source_index(top + row * image.step_h, problem.h, problem.pad_mode);
             gather_bordered_row(to + (i * image.rows + row) * image.cols * pitch, pitch,
                                 source < 0 ? nullptr : from + source * x.stride[2], x, problem,
-                                left, image.step_w, channels, cols);
+                                left, image.step_w, channels, cols, image.step_h * x.stride[2]);
         }
     }
 }
@@ -159,7 +168,7 @@ void gather_box(T* to, Index pitch, const View<const T>& gy, const Problem& prob
             gy.data + (box.n + i) * gy.stride[0] + box.p * gy.stride[2] + box.q * gy.stride[3];
         for (Index run = 0; run < runs; ++run, to += length * pitch) {
             gather_pixels(to, pitch, from + run * gy.stride[2], gy.stride[1], gy.stride[3],
-                          channels, length);
+                          channels, length, joined ? kAhead : gy.stride[2]);
         }
     }
 }

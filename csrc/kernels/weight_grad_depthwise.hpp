@@ -41,6 +41,7 @@ void add_taps(T* sums, Index pitch, const GradPixels<T>& from, Index rows, Index
         const T* gy = from.gy + p * from.gy_row;
         for (Index q = 0; q < cols; ++q, x += from.stride_w, gy += from.gy_col) {
             const Vec<T> g = load(gy);
+            __builtin_prefetch(gy + from.gy_row);
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 8
@@ -97,8 +98,8 @@ Index depthwise_grad_scratch(const Problem& problem, const DepthwiseGradCut& cut
 
 // Adds the products of a box, all taps, to the sums of one output channel of each group.
 template <class T>
-void add_box(T* sums, const Problem& problem, const GradPixels<T>& first, const Box& box,
-             Index x_image, Index gy_image) {
+void add_pixels(T* sums, const Problem& problem, const GradPixels<T>& first, const Box& box,
+                Index x_image, Index gy_image) {
     static constexpr TapTable<T> table;
     const Index columns = least(problem.s, kMostTapColumns);
     const Index most_rows = tap_rows(int(columns));
@@ -136,49 +137,121 @@ void store_depthwise_grad(const Problem& problem, const View<T>& gw, const T* su
     }
 }
 
+// One task: a vector of channels, and copies of what cannot be read in place.
+template <class T>
+struct DepthwiseGradTask {
+    const Problem& problem;
+    const DepthwiseGradCut& cut;
+    View<const T> x, gy;  // from the first channel on
+    Index channels;
+    T *sums, *x_copy, *gy_copy;
+};
+
+// Adds the products of a box whose taps, if `inside`, all lie inside of the image, where vectors
+// of channels can be read from it.
+template <class T>
+void add_box(const DepthwiseGradTask<T>& task, const Box& box, bool inside) {
+    constexpr Index kL = kLanes<T>;
+    const Problem& problem = task.problem;
+    const DepthwiseGradCut& cut = task.cut;
+    const View<const T>& x = task.x;
+    Index row = cut.image_cols * kL, col = kL, x_image = cut.image_rows * row;
+    GradPixels<T> from{};
+    from.x = task.x_copy;
+    if (inside) {
+        row = x.stride[2];
+        col = x.stride[3];
+        x_image = x.stride[0];
+        from.x = x.data + box.n * x_image + (box.p * problem.stride_h - problem.pad_top) * row +
+                 (box.q * problem.stride_w - problem.pad_left) * col;
+    } else {
+        const ImageCopy copy{cut.image_rows, cut.image_cols, 1, 1};
+        gather_bordered_box(task.x_copy, kL, x, problem, box, copy, task.channels);
+    }
+    from.row = problem.dilation_h * row;
+    from.col = problem.dilation_w * col;
+    from.stride_h = problem.stride_h * row;
+    from.stride_w = problem.stride_w * col;
+    const Index outputs = problem.k / problem.groups;
+    for (Index m = 0; m < outputs; ++m) {
+        View<const T> gy = task.gy;
+        gy.data += m * gy.stride[1];
+        gy.stride[1] *= outputs;
+        from.gy = task.gy_copy;
+        from.gy_row = box.cols * kL;
+        from.gy_col = kL;
+        Index gy_image = box.rows * box.cols * kL;
+        if (gy.stride[1] == 1 && task.channels == kL) {
+            from.gy = gy.data + box.n * gy.stride[0] + box.p * gy.stride[2] + box.q * gy.stride[3];
+            from.gy_row = gy.stride[2];
+            from.gy_col = gy.stride[3];
+            gy_image = gy.stride[0];
+        } else {
+            gather_box(task.gy_copy, kL, gy, problem, box, task.channels);
+        }
+        add_pixels(task.sums + m * problem.r * problem.s * kL, problem, from, box, x_image,
+                   gy_image);
+    }
+}
+
+// Outputs [begin, end) of an axis have all their taps inside of the image.
+inline Inside inside_outputs(Index outputs, Index size, Index taps, Index stride, Index dilation,
+                             Index pad) {
+    const Index reach = (taps - 1) * dilation;
+    const Index begin = least(outputs, ceil_div(pad, stride));
+    const Index last = size - 1 - reach + pad;
+    const Index end = last < 0 ? 0 : least(outputs, last / stride + 1);
+    return {begin, most(begin, end)};
+}
+
+// Adds a box row by row, copying only what reads the border.
+template <class T>
+void add_rows(const DepthwiseGradTask<T>& task, const Box& box) {
+    const Problem& problem = task.problem;
+    const Inside rows = inside_outputs(problem.p, problem.h, problem.r, problem.stride_h,
+                                       problem.dilation_h, problem.pad_top);
+    const Inside cols = inside_outputs(problem.q, problem.w, problem.s, problem.stride_w,
+                                       problem.dilation_w, problem.pad_left);
+    const Index q_end = box.q + box.cols, p_end = box.p + box.rows;
+    const Index left = least(most(cols.begin, box.q), q_end);
+    const Index right = most(left, least(cols.end, q_end));
+    if (left == box.q && right == q_end && rows.begin <= box.p && rows.end >= p_end) {
+        return add_box(task, box, true);
+    }
+    for (Index n = box.n; n < box.n + box.images; ++n) {
+        for (Index p = box.p; p < p_end; ++p) {
+            if (p < rows.begin || p >= rows.end) {
+                add_box(task, {n, 1, p, 1, box.q, box.cols}, false);
+                continue;
+            }
+            if (left > box.q) add_box(task, {n, 1, p, 1, box.q, left - box.q}, false);
+            if (right > left) add_box(task, {n, 1, p, 1, left, right - left}, true);
+            if (q_end > right) add_box(task, {n, 1, p, 1, right, q_end - right}, false);
+        }
+    }
+}
+
 template <class T>
 void depthwise_grad_task(const DepthwiseGradJob<T>& job, Index index, T* memory) {
     constexpr Index kL = kLanes<T>;
     const Problem& problem = job.problem;
     const DepthwiseGradCut& cut = job.cut;
     const Index channel = index % cut.channel_blocks * kL, chunk = index / cut.channel_blocks;
-    const Index channels = least(kL, problem.c - channel);
-    const Index outputs = problem.k / problem.groups, taps = problem.r * problem.s;
+    const Index channels = least(kL, problem.c - channel), outputs = problem.k / problem.groups;
     const DepthwiseGradSizes size = depthwise_grad_sizes<T>(problem, cut);
-    T* sums = memory;
-    T *x = sums + size.sums, *gy = x + size.x;
+    T *sums = memory, *x_copy = sums + size.sums, *gy_copy = x_copy + size.x;
     fill_zero(sums, size.sums);
-    View<const T> image = job.x;
-    image.data += channel * image.stride[1];
-    const ImageCopy copy{cut.image_rows, cut.image_cols, 1, 1};
-    const Index row = cut.image_cols * kL, x_image = cut.image_rows * row;
+    DepthwiseGradTask<T> task{problem, cut, job.x, job.gy, channels, sums, x_copy, gy_copy};
+    task.x.data += channel * task.x.stride[1];
+    task.gy.data += channel * outputs * task.gy.stride[1];
+    const bool in_place = task.x.stride[1] == 1 && channels == kL;
     const BoxRange boxes = chunk_boxes(cut.boxes, cut.chunks, chunk);
     for (Index number = boxes.begin; number < boxes.end; ++number) {
         const Box box = make_box(problem, cut.box, number);
-        gather_bordered_box(x, kL, image, problem, box, copy, channels);
-        for (Index m = 0; m < outputs; ++m) {
-            View<const T> one = job.gy;
-            one.data += (channel * outputs + m) * one.stride[1];
-            one.stride[1] *= outputs;
-            GradPixels<T> from{x,
-                               gy,
-                               box.cols * kL,
-                               kL,
-                               problem.dilation_h * row,
-                               problem.dilation_w * kL,
-                               problem.stride_h * row,
-                               problem.stride_w * kL};
-            Index gy_image = box.rows * box.cols * kL;
-            if (one.stride[1] == 1 && channels == kL) {
-                from.gy = one.data + box.n * one.stride[0] + box.p * one.stride[2] +
-                          box.q * one.stride[3];
-                from.gy_row = one.stride[2];
-                from.gy_col = one.stride[3];
-                gy_image = one.stride[0];
-            } else {
-                gather_box(gy, kL, one, problem, box, channels);
-            }
-            add_box(sums + m * taps * kL, problem, from, box, x_image, gy_image);
+        if (in_place) {
+            add_rows(task, box);
+        } else {
+            add_box(task, box, false);
         }
     }
     const View<T> gw = chunk_result(problem, job.gw, job.partial, chunk);
