@@ -19,7 +19,7 @@ constexpr double kThreadMacs = 1 << 18;
 // Pixels of a box: their number is part of the order of the sum where that is cut into chunks.
 constexpr Index kBoxPixels = 512;
 // Chunks are for results that make few tiles: at most so many sums, and at least so many boxes.
-constexpr Index kMostChunks = 8, kMostChunkSums = 1 << 17, kChunkBoxes = 2;
+constexpr Index kMostChunks = 8, kMostChunkSums = 1 << 16, kChunkBoxes = 2;
 // Bytes of a task's sums, and of its copies, that the second-level cache holds together.
 constexpr Index kSumBytes = 384 << 10, kCopyBytes = 384 << 10;
 // Channels and taps of a pixel that are copied together.
@@ -250,8 +250,7 @@ template <class T>
 Status run(const Problem& problem, const WeightGradOperands<T>& arrays, const Resources& resources,
            const Interrupt& interrupt) {
     if (problem.n == 0) {
-        add_chunks<T>(problem, arrays.gw, nullptr, 0);
-        return Status::kOk;
+        return add_chunks<T>(problem, arrays.gw, nullptr, 0, 1, interrupt);
     }
     WeightGradJob<T> job{problem,   arrays.x, arrays.gy,
                          arrays.gw, nullptr,  make_blocking<T>(problem, resources)};
@@ -270,8 +269,8 @@ Status run(const Problem& problem, const WeightGradOperands<T>& arrays, const Re
         [&](Index task, int thread) { task_function(job, task, memory + thread * each); },
         interrupt);
     if (!completed) return Status::kInterrupted;
-    if (partial) add_chunks<T>(problem, arrays.gw, job.partial, job.blocking.chunks);
-    return Status::kOk;
+    if (!partial) return Status::kOk;
+    return add_chunks<T>(problem, arrays.gw, job.partial, job.blocking.chunks, threads, interrupt);
 }
 
 }  // namespace

@@ -45,6 +45,7 @@ inline Index partial_elements(const Problem& problem, Index chunks) {
 
 // gw = the sum of `chunks` arrays (K, C/groups, R, S), in their order; zeros of none.
 template <class T>
-void add_chunks(const Problem& problem, const View<T>& gw, const T* partial, Index chunks);
+Status add_chunks(const Problem& problem, const View<T>& gw, const T* partial, Index chunks,
+                  int threads, const Interrupt& interrupt);
 
 }  // namespace fastconv

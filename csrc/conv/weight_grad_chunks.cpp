@@ -8,7 +8,8 @@ namespace fastconv {
 
 namespace {
 
-constexpr Index kSumBlock = 2048;
+// Sums that are added at a time, and so many that one thread adds them.
+constexpr Index kSumBlock = 2048, kSerialSums = 1 << 15;
 
 // The largest part of `size` of at most `most` that leaves parts of nearly the same size.
 Index even_part(Index size, Index most) {
@@ -20,7 +21,10 @@ Index even_part(Index size, Index most) {
 PixelBox make_pixel_box(const Problem& problem, Index pixels) {
     PixelBox box{1, 1, even_part(problem.q, pixels)};
     if (box.cols < problem.q) return box;
-    box.rows = even_part(problem.p, pixels / problem.q);
+    // an even number of boxes: two threads shall have as many
+    const Index rows = std::clamp<Index>(pixels / problem.q, 1, problem.p);
+    const Index boxes = ceil_div(problem.p, rows);
+    box.rows = ceil_div(problem.p, std::min(problem.p, boxes > 1 ? boxes + boxes % 2 : 1));
     if (box.rows < problem.p || problem.n == 0) return box;
     box.images = even_part(problem.n, pixels / (problem.p * problem.q));
     return box;
@@ -32,35 +36,35 @@ Index count_boxes(const Problem& problem, const PixelBox& box) {
 }
 
 template <class T>
-void add_chunks(const Problem& problem, const View<T>& gw, const T* partial, Index chunks) {
+Status add_chunks(const Problem& problem, const View<T>& gw, const T* partial, Index chunks,
+                  int threads, const Interrupt& interrupt) {
     const Index channels = problem.c / problem.groups, taps = problem.r * problem.s;
     const Index outputs = problem.k * channels * taps;
     const bool dense = gw.stride[0] == channels * taps && gw.stride[1] == taps &&
                        gw.stride[2] == problem.s && gw.stride[3] == 1;
-    if (dense && chunks > 0) {
-        // a block at a time, in the first-level cache
-        for (Index first = 0; first < outputs; first += kSumBlock) {
-            const Index count = std::min(kSumBlock, outputs - first);
-            T* const to = gw.data + first;
-            std::copy(partial + first, partial + first + count, to);
+    const bool completed = parallel_for(
+        ceil_div(outputs, kSumBlock), outputs * chunks < kSerialSums ? 1 : threads,
+        [&](Index task, int) {
+            T sums[kSumBlock];
+            const Index first = task * kSumBlock, count = std::min(kSumBlock, outputs - first);
+            std::fill(sums, sums + count, T(0));
+            if (chunks > 0) std::copy(partial + first, partial + first + count, sums);
             for (Index chunk = 1; chunk < chunks; ++chunk) {
                 const T* from = partial + chunk * outputs + first;
-                for (Index i = 0; i < count; ++i) to[i] += from[i];
+                for (Index i = 0; i < count; ++i) sums[i] += from[i];
             }
-        }
-        return;
-    }
-    for (Index k = 0; k < problem.k; ++k) {
-        for (Index c = 0; c < channels; ++c) {
-            for (Index tap = 0; tap < taps; ++tap) {
-                const T* from = partial + (k * channels + c) * taps + tap;
-                T sum = chunks > 0 ? from[0] : T(0);
-                for (Index chunk = 1; chunk < chunks; ++chunk) sum += from[chunk * outputs];
-                gw.data[k * gw.stride[0] + c * gw.stride[1] + tap / problem.s * gw.stride[2] +
-                        tap % problem.s * gw.stride[3]] = sum;
+            if (dense) {
+                std::copy(sums, sums + count, gw.data + first);
+                return;
             }
-        }
-    }
+            for (Index i = 0; i < count; ++i) {
+                const Index kernel = (first + i) / taps, tap = (first + i) % taps;
+                gw.data[kernel / channels * gw.stride[0] + kernel % channels * gw.stride[1] +
+                        tap / problem.s * gw.stride[2] + tap % problem.s * gw.stride[3]] = sums[i];
+            }
+        },
+        interrupt);
+    return completed ? Status::kOk : Status::kInterrupted;
 }
 
 template <class T>
@@ -69,8 +73,10 @@ const WeightGradAlgorithm<T>& choose_weight_grad(const Problem& problem) {
                                                    : weight_grad_gemm<T>();
 }
 
-template void add_chunks(const Problem&, const View<float>&, const float*, Index);
-template void add_chunks(const Problem&, const View<double>&, const double*, Index);
+template Status add_chunks(const Problem&, const View<float>&, const float*, Index, int,
+                           const Interrupt&);
+template Status add_chunks(const Problem&, const View<double>&, const double*, Index, int,
+                           const Interrupt&);
 template const WeightGradAlgorithm<float>& choose_weight_grad(const Problem&);
 template const WeightGradAlgorithm<double>& choose_weight_grad(const Problem&);
 

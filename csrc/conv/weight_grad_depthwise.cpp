@@ -61,8 +61,7 @@ template <class T>
 Status run(const Problem& problem, const WeightGradOperands<T>& arrays, const Resources& resources,
            const Interrupt& interrupt) {
     if (problem.n == 0) {
-        add_chunks<T>(problem, arrays.gw, nullptr, 0);
-        return Status::kOk;
+        return add_chunks<T>(problem, arrays.gw, nullptr, 0, 1, interrupt);
     }
     DepthwiseGradJob<T> job{problem, arrays.x, arrays.gy, arrays.gw, nullptr, make_cut<T>(problem)};
     const int threads = threads_for(problem, resources, job.cut);
@@ -78,8 +77,8 @@ Status run(const Problem& problem, const WeightGradOperands<T>& arrays, const Re
         [&](Index task, int thread) { task_function(job, task, memory + thread * each); },
         interrupt);
     if (!completed) return Status::kInterrupted;
-    if (partial) add_chunks<T>(problem, arrays.gw, job.partial, job.cut.chunks);
-    return Status::kOk;
+    if (!partial) return Status::kOk;
+    return add_chunks<T>(problem, arrays.gw, job.partial, job.cut.chunks, threads, interrupt);
 }
 
 }  // namespace

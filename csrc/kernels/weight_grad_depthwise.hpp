@@ -13,6 +13,8 @@ namespace {
 // Sums of one tile of taps: the other registers hold a pixel of gy and one of x.
 constexpr int kTapSums = kRows * kVectors;
 constexpr int kMostTapColumns = 7;
+// Columns of x for which its rows are read in place.
+constexpr Index kLongRow = 28;
 
 constexpr int tap_rows(int columns) {
     return kTapSums / columns < kMostTapColumns ? kTapSums / columns : kMostTapColumns;
@@ -244,7 +246,10 @@ void depthwise_grad_task(const DepthwiseGradJob<T>& job, Index index, T* memory)
     DepthwiseGradTask<T> task{problem, cut, job.x, job.gy, channels, sums, x_copy, gy_copy};
     task.x.data += channel * task.x.stride[1];
     task.gy.data += channel * outputs * task.gy.stride[1];
-    const bool in_place = task.x.stride[1] == 1 && channels == kL;
+    // where strides skip pixels, and rows are worth beginning thrice
+    const bool in_place = task.x.stride[1] == 1 && channels == kL &&
+                          problem.stride_h * problem.stride_w > 1 &&
+                          problem.q * problem.stride_w >= kLongRow;
     const BoxRange boxes = chunk_boxes(cut.boxes, cut.chunks, chunk);
     for (Index number = boxes.begin; number < boxes.end; ++number) {
         const Box box = make_box(problem, cut.box, number);
