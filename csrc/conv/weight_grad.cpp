@@ -22,6 +22,8 @@ constexpr Index kBoxPixels = 512;
 constexpr Index kMostChunks = 8, kMostChunkSums = 1 << 16, kChunkBoxes = 2;
 // Bytes of a task's sums, and of its copies, that the second-level cache holds together.
 constexpr Index kSumBytes = 384 << 10, kCopyBytes = 384 << 10;
+// Row tiles for which lanes are read in place.
+constexpr Index kInPlaceTiles = 3;
 // Channels and taps of a pixel that are copied together.
 constexpr Index kMostPixelRows = 512;
 
@@ -230,8 +232,10 @@ template <class T>
 void read_in_place(WeightGradBlocking& b, const Problem& problem,
                    const WeightGradOperands<T>& arrays, bool inside) {
     const Index item = Index(sizeof(T)), lanes = kernels_for<T>().lanes;
+    // pixels far apart are copied where many tiles pass by them
+    const bool few_tiles = std::min(b.row_block, b.rows) <= kInPlaceTiles * b.row_tile;
     const auto lanes_in_place = [&](const View<const T>& view, Index step) {
-        return view.stride[1] == 1 && b.lanes % lanes == 0 &&
+        return few_tiles && view.stride[1] == 1 && b.lanes % lanes == 0 &&
                !crowds_cache_sets(step * view.stride[3] * item);
     };
     const auto rows_in_place = [&](const View<const T>& view) {
