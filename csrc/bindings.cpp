@@ -12,6 +12,7 @@
 
 #include "conv/algorithm.hpp"
 #include "conv/deform.hpp"
+#include "conv/weight_grad.hpp"
 #include "cpu.hpp"
 #include "direct.hpp"
 #include "parallel.hpp"
@@ -72,6 +73,39 @@ Operands<T> operands(const Problem& problem, const py::array& x, const py::array
     const Problem& d = problem;
     return {view<const T>(x, {d.n, d.c, d.h, d.w}, "x"), weight_view<T>(problem, w), nullptr,
             bias_pointer<T>(problem, bias), view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out")};
+}
+
+// Calls `body` with a value of the type of x and gy where a gradient of w of theirs is computed.
+template <class Body>
+auto with_float(Element element, Body body) {
+    if (element == Element::kFloat64) return body(double{});
+    if (element == Element::kFloat32) return body(float{});
+    throw std::invalid_argument("gradients are of float32 and float64");
+}
+
+void weight_grad(const Problem& problem, const py::array& x, const py::array& gy,
+                 const py::array& gw, const Resources& resources) {
+    with_float(problem.element, [&](auto zero) {
+        using T = decltype(zero);
+        const Problem& d = problem;
+        const WeightGradOperands<T> arrays{view<const T>(x, {d.n, d.c, d.h, d.w}, "x"),
+                                           view<const T>(gy, {d.n, d.k, d.p, d.q}, "gy"),
+                                           view<T>(gw, {d.k, d.c / d.groups, d.r, d.s}, "out")};
+        if (problem.k == 0) return;
+        Status status;
+        without_gil([&] {
+            status = choose_weight_grad<T>(problem).run(problem, arrays, resources, interrupted);
+        });
+        throw_unless_ok(status);
+    });
+}
+
+py::tuple weight_grad_algorithm(const Problem& problem, const Resources& resources) {
+    return with_float(problem.element, [&](auto zero) {
+        const auto& chosen = choose_weight_grad<decltype(zero)>(problem);
+        const Footprint footprint = chosen.footprint(problem, resources);
+        return py::make_tuple(chosen.name, footprint.scratch_bytes, footprint.threads);
+    });
 }
 
 struct FreeMemory {
@@ -351,6 +385,10 @@ PYBIND11_MODULE(_native, module) {
     module.def("deform_scratch", &deform_scratch, py::arg("problem"), py::arg("resources"));
     module.def("algorithm", &algorithm, py::arg("problem"), py::arg("resources"),
                py::arg("packed"));
+    module.def("weight_grad", &weight_grad, py::arg("problem"), py::arg("x"), py::arg("gy"),
+               py::arg("out"), py::arg("resources"));
+    module.def("weight_grad_algorithm", &weight_grad_algorithm, py::arg("problem"),
+               py::arg("resources"));
     module.def("isa", &active_isa);
     module.def("build_facts", &build_facts);
     module.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("double_precision"),

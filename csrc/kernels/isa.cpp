@@ -11,6 +11,8 @@
 #include "kernels/im2col_gemm.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/peak.hpp"
+#include "kernels/weight_grad.hpp"
+#include "kernels/weight_grad_depthwise.hpp"
 #include "kernels/winograd.hpp"
 
 #define FASTCONV_TEXT_(x) #x
@@ -52,6 +54,10 @@ constexpr Kernels<T> kernels() {
     table.winograd_scratch = winograd_scratch<T>;
     table.winograd_task = winograd_task<T>;
     table.winograd_pack = winograd_pack_task<T>;
+    table.weight_grad_scratch = weight_grad_scratch<T>;
+    table.weight_grad_task = weight_grad_task<T>;
+    table.depthwise_grad_scratch = depthwise_grad_scratch<T>;
+    table.depthwise_grad_task = depthwise_grad_task<T>;
     table.peak_loop = peak_loop<T>;
     return table;
 }

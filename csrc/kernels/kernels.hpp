@@ -165,6 +165,56 @@ struct PointwiseJob {
     PointwiseCut cut;
 };
 
+// A box of y's pixels: whole images, whole rows of one image, or a part of one row.
+struct PixelBox {
+    Index images, rows, cols;
+};
+
+// How a gradient of weights is cut; see conv/weight_grad.cpp. It is the product of gy and im2col(x)
+// over all pixels: a tile's lanes are input channels at one tap and its rows output channels, or
+// lanes are output channels and rows input channels and taps.
+struct WeightGradBlocking {
+    bool channel_lanes;
+    bool x_in_place, gy_in_place;  // read where they are, or copied box by box
+    bool pixel_major;              // the copies of rows hold the rows of a pixel together
+    Index lanes, rows, taps;       // of the product; taps that tiles of the same lanes have
+    PixelBox box;
+    Index boxes;                    // of all images
+    Index chunks;                   // sums of their own, added up in the end
+    Index lane_block, lane_blocks;  // a multiple of the tile's columns
+    Index row_block, row_tile, row_blocks;
+    Index image_rows, image_cols;  // of the copy of x that a box reads, where lanes are channels
+    Index step_h, step_w;          // between its rows in x, and columns
+    Index tasks;
+};
+
+template <class T>
+struct WeightGradJob {
+    Problem problem;
+    View<const T> x, gy;
+    View<T> gw;
+    T* partial;  // sums of the chunks, each (K, C/groups, R, S); null where there is one
+    WeightGradBlocking blocking;
+};
+
+// One input channel a group: lanes are channels; see kernels/weight_grad_depthwise.hpp.
+struct DepthwiseGradCut {
+    PixelBox box;
+    Index boxes, chunks;
+    Index image_rows, image_cols;  // of x that a box reads
+    Index channel_blocks;          // of as many channels as a vector has lanes
+    Index tasks;
+};
+
+template <class T>
+struct DepthwiseGradJob {
+    Problem problem;
+    View<const T> x, gy;
+    View<T> gw;
+    T* partial;
+    DepthwiseGradCut cut;
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
@@ -205,6 +255,10 @@ struct Kernels {
     // Transforms channels [c0, c0 + depth) of one panel of output channels; `w` is one group's.
     void (*winograd_pack)(const Problem& problem, int shape, const View<const T>& w, Index panel,
                           Index c0, Index depth, T* u, Index u_pitch);
+    Index (*weight_grad_scratch)(const WeightGradBlocking& blocking);  // elements
+    void (*weight_grad_task)(const WeightGradJob<T>& job, Index task, T* scratch);
+    Index (*depthwise_grad_scratch)(const Problem& problem, const DepthwiseGradCut& cut);
+    void (*depthwise_grad_task)(const DepthwiseGradJob<T>& job, Index task, T* scratch);
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };

@@ -6,6 +6,7 @@ integer sums modulo 2**64, so the only rounding a caller sees is the one to the 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def _tap_indices(problem: ConvProblem, tap: tuple[int, ...]) -> tuple[Array, Arr
 
 def _spatial(array: Array) -> Array:
     """View an array of any dimensions as one with a single axis of pixels, or of taps."""
-    return array.reshape(*array.shape[:2], -1)
+    return array.reshape(*array.shape[:2], math.prod(array.shape[2:]))
 
 
 def accumulate(problem: ConvProblem, a: Array, b: Array, wide: np.dtype[Any]) -> Array:

@@ -28,6 +28,8 @@ ELEMENTS = {
     "float16": "float16",
     "bfloat16": "bfloat16",
 }
+#: Dtypes whose gradients of w have kernels of their own.
+GRADIENTS = ("float32", "float64")
 _CODES = {name: code for code, name in enumerate(ELEMENTS)}
 
 _native: Any = None
@@ -70,8 +72,16 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
     return None
 
 
+def computes(problem: ConvProblem) -> bool:
+    """Whether the extension computes a problem other than y of images: the gradient of w."""
+    return problem.result == "w" and problem.spatial == 2 and problem.dtype in GRADIENTS
+
+
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     """Name the algorithm the extension's ladder takes, and its scratch memory."""
+    if problem.result == "w":
+        name, scratch, _ = _native.weight_grad_algorithm(_description(problem), resources(options))
+        return Algorithm(name, scratch)
     if options.precision == "fast":
         way = _fast().without_values(problem, options)
         if way is not None:
@@ -117,6 +127,9 @@ def resources(options: Options) -> Any:
 
 def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:
     """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
+    if problem.result == "w":
+        _native.weight_grad(_description(problem), x, w, out, resources(options))
+        return
     way = _fast().choose(problem, options, w) if options.precision == "fast" else None
     if way is None:
         convolve(problem, options, x, w, bias, out)
