@@ -80,7 +80,7 @@ template <class Body>
 auto with_float(Element element, Body body) {
     if (element == Element::kFloat64) return body(double{});
     if (element == Element::kFloat32) return body(float{});
-    throw std::invalid_argument("gradients are of float32 and float64");
+    throw std::invalid_argument("computes float32 and float64 alone");
 }
 
 void weight_grad(const Problem& problem, const py::array& x, const py::array& gy,
@@ -236,14 +236,6 @@ py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int 
                                                    Element(pixel), fixed, packed),
             true);
     });
-}
-
-// Calls `body` with a value of the floating-point type that is computed with.
-template <class Body>
-auto with_float(Element element, Body body) {
-    if (element == Element::kFloat64) return body(double{});
-    if (element == Element::kFloat32) return body(float{});
-    throw std::invalid_argument("deform_conv2d: neither float32 nor float64");
 }
 
 void deform_conv2d(const Problem& problem, const py::array& x, const py::array& w,
