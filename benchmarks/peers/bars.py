@@ -17,6 +17,8 @@ DIRECT = (*TORCH, "ort", "openvino")
 ALL = (*DIRECT, "ncnn", "mnn")
 SCIPY = ("convolve2d", "ndimage", "fftconvolve", "oaconvolve")
 BOTH_LAYOUTS = ("strict", "strict_nhwc")
+#: The operators' calls.
+PLAIN = ("fastconv", "fastconv_cl")
 
 Choice = Callable[[Task], bool]
 
@@ -26,7 +28,7 @@ def _is_filter(task: Task) -> bool:
 
 
 def _network(task: Task) -> bool:
-    return task.dtype == "float32" and not _is_filter(task)
+    return task.dtype == "float32" and not _is_filter(task) and task.operator == "conv2d"
 
 
 def _grouped(task: Task) -> bool:
@@ -38,7 +40,15 @@ def _filter(task: Task) -> bool:
 
 
 def _of(*dtypes: str) -> Choice:
-    return lambda task: task.dtype in dtypes and not _is_filter(task)
+    return lambda task: task.dtype in dtypes and not _is_filter(task) and task.operator == "conv2d"
+
+
+def _operator(name: str) -> Choice:
+    return lambda task: task.operator == name
+
+
+def _depthwise_grad(task: Task) -> bool:
+    return task.operator in ("input_grad", "weight_grad") and 1 < task.groups == task.c
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,13 @@ BARS = (
     Bar("16 bits, best layouts : torch", BOTH_LAYOUTS, TORCH, _of("float16", "bfloat16"), 5, 2),
     Bar("int8, plan strict : ORT int8 weights", ("strict",), ("ort",), _of("int8"), 4, 2),
     Bar("int8, plan strict : ORT uint8 weights", ("strict",), ("ort_u8",), _of("int8"), 4, 2),
+    Bar("input gradient : torch", PLAIN, TORCH, _operator("input_grad"), 1.2, 0.85),
+    Bar("weight gradient : torch", PLAIN, TORCH, _operator("weight_grad"), 1.5, 1.0),
+    Bar("depthwise gradients : torch", PLAIN, TORCH, _depthwise_grad, 2.0, 1.0),
+    Bar("transposed : torch, ORT", PLAIN, (*TORCH, "ort"), _operator("transposed"), 1.8, 1.1),
+    Bar("conv1d : torch, oaconvolve", PLAIN, ("torch", "oaconvolve"), _operator("conv1d"), 1.5, 1),
+    Bar("conv3d : torch", PLAIN, TORCH, _operator("conv3d"), 1.1, 0.8),
+    Bar("complex64 : torch", PLAIN, TORCH, _operator("complex"), 2.0, 1.0),
 )  # fmt: skip
 
 #: Time on one thread over time on two.
@@ -160,7 +177,7 @@ def shares_of_peak(run: Run, column: str) -> dict[str, float]:
         record.task.name: speed / record.peak
         for record in run.layers
         if record.task.network in ("vgg16", "resnet50")
-        and record.task.dtype == "float32"
+        and (record.task.operator, record.task.dtype) == ("conv2d", "float32")
         and record.task.flops >= 2e8
         and (speed := record.gflops(column)) is not None
         and record.peak
