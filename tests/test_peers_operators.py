@@ -139,7 +139,7 @@ def test_the_whole_command(
     (record,) = run.layers
     assert record.task.name == "dcgan image transposed"
     assert all(record.entries[name].ok for name in ("fastconv", "fastconv_cl"))
-    assert record.entries["strict"].refused == "is not asked for transposed"
+    assert record.entries["fast"].refused == "is not asked for transposed"
     printed = capsys.readouterr().out
     assert "DCGAN's generator, transposed, float32, batch 1, 1 thread, GFLOP/s" in printed
     assert "microseconds" not in printed

@@ -155,6 +155,14 @@ def test_fastconv_computes_them(task: Task, variant: str) -> None:
     assert "/" in computed("own", variant, task).note
 
 
+@pytest.mark.parametrize("variant", ["strict", "strict_nhwc"])
+@pytest.mark.parametrize("task", TASKS, ids=identity)
+def test_plans_of_fastconv_compute_some(task: Task, variant: str) -> None:
+    pytest.importorskip("fastconv.operators.plan")
+    if PEERS[variant].refuses(task) is None and task.operator != "complex":
+        assert "/" in computed("own", variant, task).note
+
+
 @pytest.mark.parametrize("variant", ["torch", "torch_cl"])
 @pytest.mark.parametrize("task", TASKS, ids=identity)
 def test_pytorch_computes_them(task: Task, variant: str) -> None:

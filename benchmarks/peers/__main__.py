@@ -82,7 +82,7 @@ def _asked(options: argparse.Namespace) -> Asked:
         pace = Pace(options.rounds, pace.slice, pace.budget, pace.patience)
     columns, network = options.columns, options.network
     if options.scaling and columns == "all":
-        columns = "fastconv" if options.operator else "strict"
+        columns = "fastconv" if options.operator else "strict"  # not all operators have plans
     peers = "none" if options.scaling else options.peers
     if options.operator:
         sources = _choice("--network", network or "none", SOURCES)

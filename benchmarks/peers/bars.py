@@ -16,9 +16,11 @@ TORCH = ("torch", "torch_cl")
 DIRECT = (*TORCH, "ort", "openvino")
 ALL = (*DIRECT, "ncnn", "mnn")
 SCIPY = ("convolve2d", "ndimage", "fftconvolve", "oaconvolve")
+SIGNALS = ("torch", "oaconvolve")
 BOTH_LAYOUTS = ("strict", "strict_nhwc")
-#: The operators' calls.
+#: Calls in both layouts: of operators whose weights change from one to the next, as in training.
 PLAIN = ("fastconv", "fastconv_cl")
+EITHER = PLAIN + BOTH_LAYOUTS
 
 Choice = Callable[[Task], bool]
 
@@ -93,10 +95,10 @@ BARS = (
     Bar("input gradient : torch", PLAIN, TORCH, _operator("input_grad"), 1.2, 0.85),
     Bar("weight gradient : torch", PLAIN, TORCH, _operator("weight_grad"), 1.5, 1.0),
     Bar("depthwise gradients : torch", PLAIN, TORCH, _depthwise_grad, 2.0, 1.0),
-    Bar("transposed : torch, ORT", PLAIN, (*TORCH, "ort"), _operator("transposed"), 1.8, 1.1),
-    Bar("conv1d : torch, oaconvolve", PLAIN, ("torch", "oaconvolve"), _operator("conv1d"), 1.5, 1),
-    Bar("conv3d : torch", PLAIN, TORCH, _operator("conv3d"), 1.1, 0.8),
-    Bar("complex64 : torch", PLAIN, TORCH, _operator("complex"), 2.0, 1.0),
+    Bar("transposed : torch, ORT", EITHER, (*TORCH, "ort"), _operator("transposed"), 1.8, 1.1),
+    Bar("conv1d : torch, oaconvolve", EITHER, SIGNALS, _operator("conv1d"), 1.5, 1),
+    Bar("conv3d : torch", EITHER, TORCH, _operator("conv3d"), 1.1, 0.8),
+    Bar("complex64 : torch", EITHER, TORCH, _operator("complex"), 2.0, 1.0),
 )  # fmt: skip
 
 #: Time on one thread over time on two.

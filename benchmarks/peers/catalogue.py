@@ -68,6 +68,9 @@ class Peer:
         return None
 
 
+#: What weights stay the same for while images change, as they do in inference.
+_PLANNED = ("conv2d", "transposed", "conv1d", "conv3d", "complex")
+
 _OWN = (*FLOATS, "int8", "uint8", "complex64")
 _TORCH = (*FLOATS, "uint8", "complex64")
 _ONE = ("float32",)
@@ -77,8 +80,8 @@ _IMAGE = ("float32", "float64", "uint8")
 _ALL = (
     Peer("fastconv", "fastconv", "own", (), "fastconv", _OWN, operators=OPERATORS),
     Peer("fastconv_cl", "fastconv_cl", "own", (), "fastconv", _OWN, operators=OPERATORS[1:]),
-    Peer("strict", "strict", "own", (), "fastconv", _OWN),
-    Peer("strict_nhwc", "strict NHWC", "own", (), "fastconv", _OWN),
+    Peer("strict", "strict", "own", (), "fastconv", _OWN, operators=_PLANNED),
+    Peer("strict_nhwc", "strict NHWC", "own", (), "fastconv", _OWN, operators=_PLANNED),
     Peer("fast", "fast", "own", (), "fastconv", _OWN, tolerance="norm"),
     Peer("torch", "torch", "pytorch", ("torch",), "torch", _TORCH, operators=OPERATORS),
     Peer("torch_cl", "torch_cl", "pytorch", ("torch",), "torch", _TORCH, operators=OPERATORS),

@@ -12,6 +12,9 @@ from fastconv.checks import layouts
 
 from . import Prepared
 
+#: Columns of images whose channels come last.
+_LAST = ("strict_nhwc", "fastconv_cl")
+
 
 def versions() -> dict[str, str]:
     """Version of the library."""
@@ -24,7 +27,7 @@ def prepare(variant: str, task: Task, threads: int) -> Prepared:
         return _operator(variant, task, threads)
     x, w = operands(task)
     how = {"dilation": task.dilation, "groups": task.groups}
-    last = variant in ("strict_nhwc", "fastconv_cl")
+    last = variant in _LAST
     view, layout = _channels_first if last else _same, "NHWC" if last else "NCHW"
     if last:
         x = _channels_last(x)
@@ -54,9 +57,9 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[int, ...]]] = {
 
 
 def _operator(variant: str, task: Task, threads: int) -> Prepared:
-    """Prepare the call of an operator as a user writes it."""
+    """Prepare the call of an operator as a user writes it, or its plan, where weights are given."""
     function, images = _FUNCTIONS[task.operator]
-    last, given, shape = variant == "fastconv_cl", list(operands(task)), task.x_shape
+    last, given, shape = variant in _LAST, list(operands(task)), task.x_shape
     if last:
         given = [_channels_last(a) if i in images else a for i, a in enumerate(given)]
         shape = (shape[0], *shape[2:], shape[1])
@@ -70,10 +73,15 @@ def _operator(variant: str, task: Task, threads: int) -> Prepared:
     }  # fmt: skip
     if task.operator == "transposed":
         how["output_padding"] = task.output_padding
-    with fastconv.options(threads=threads):
-        note = _chosen(function.explain(*given, **how))
     view = _channels_first if last and task.operator != "weight_grad" else _same
-    return Prepared(lambda: function(*given, **how), view, note)
+    with fastconv.options(threads=threads):
+        if variant in ("fastconv", "fastconv_cl"):
+            note = _chosen(function.explain(*given, **how))
+            return Prepared(lambda: function(*given, **how), view, note)
+        plan = function.plan(*given, **how)
+    image = given[-1] if task.operator == "input_grad" else given[0]
+    out = np.empty(plan.problem.out_shape, numpy_dtype(task.out_dtype))
+    return Prepared(lambda: plan(image, out=out), view, _chosen(plan.explain()))
 
 
 def _chosen(report: fastconv.Explanation) -> str:
