@@ -76,6 +76,11 @@ def test_what_is_asked_for_twice_is_measured_once() -> None:
     assert not asked("conv1d", sources=("unet",))
 
 
+def test_bytes_are_for_image_filters_alone() -> None:
+    what = Asked((), "", (), ("uint8", "int8"), 1, 1, False, Pace(), ("conv1d",))
+    assert {task.dtype for task, _ in what.tasks()} == {"int8"}
+
+
 def entry(seconds: float) -> Entry:
     return Entry([seconds], None, True)
 
@@ -109,6 +114,7 @@ def test_depthwise_layers_count_at_their_own_bar_too() -> None:
         task = Task.of(layer, 1, "float32", operator)
         assert sum(bar.layers(task) for bar in BARS) == 2
         assert sum(bar.layers(replace(task, groups=1)) for bar in BARS) == 1
+        assert not any(bar.layers(replace(task, dtype="float64")) for bar in BARS)
 
 
 @pytest.mark.parametrize(

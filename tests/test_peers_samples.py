@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,9 @@ def definition(task: Task) -> Array:
     """The result of `fastconv.backends.reference`; of complex numbers from four real ones."""
     a, b = operands(task)
     if task.operator != "complex":
-        y = reference.accumulate(task.problem, a, b, np.dtype(np.longdouble))
-        return y.astype(np.float32)
+        wide = np.dtype(np.int64 if task.dtype == "int8" else np.longdouble)
+        y = reference.accumulate(task.problem, a, b, wide)
+        return y.astype(task.computed if wide == np.longdouble else np.int32)
     parts = [
         [reference.accumulate(task.problem, x, w, accuracy.WIDE) for w in (b.real, b.imag)]
         for x in (a.real, a.imag)
@@ -107,17 +109,22 @@ def test_parts_are_parts_of_the_whole_result(task: Task, macs: int) -> None:
         assert covered.all()
 
 
-@pytest.mark.parametrize("task", TASKS, ids=identity)
+NARROW = [replace(t, dtype=d) for t in REAL for d in ("float64", "float16", "bfloat16", "int8")]
+
+
+@pytest.mark.parametrize("task", TASKS + NARROW, ids=lambda task: f"{task.name} {task.dtype}")
 def test_checker_notices_one_wrong_element(task: Task) -> None:
+    if task.dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
     checker = Checker(task)
     sample = definition(task)[checker.images][:, checker.channels]
     assert checker.judge(sample, "bound").ok
     assert checker.judge(sample, "norm").ok
     corner = (0,) * sample.ndim
     opposite = (-1,) * sample.ndim
-    units = (1.0, 1j) if task.operator == "complex" else (1.0,)
+    units: tuple[Any, ...] = {"complex": (1.0, 1j, np.nan)}.get(task.operator, (1.0, np.nan))
     for at in (corner, opposite):
-        for amount in (*units, np.nan):
+        for amount in (1,) if task.dtype == "int8" else units:
             wrong = sample.copy()
             wrong[at] += amount
             assert not checker.judge(wrong, "bound").ok

@@ -46,11 +46,12 @@ def _of(*dtypes: str) -> Choice:
 
 
 def _operator(name: str) -> Choice:
-    return lambda task: task.operator == name
+    return lambda task: task.operator == name and task.dtype in ("float32", "complex64")
 
 
 def _depthwise_grad(task: Task) -> bool:
-    return task.operator in ("input_grad", "weight_grad") and 1 < task.groups == task.c
+    gradient = _operator("input_grad")(task) or _operator("weight_grad")(task)
+    return gradient and 1 < task.groups == task.c
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ class Asked:
                 for dtype in self.dtypes
                 for name in self.operators
                 for entry in operators.tasks(name, self.batch, dtype, self.networks)
+                if dtype != "uint8"
             )
             return list(dict.fromkeys(entry for entry in found if self.layers in entry[0].layer))
         return [

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.measure import window
 from fastconv import ConvProblem, accuracy
 from fastconv.accuracy import WIDE, Expected
-from fastconv.dtypes import float_limits
+from fastconv.dtypes import float_limits, is_float
 
 from .task import Array, Task, operands
 
@@ -116,7 +116,7 @@ def _inputs(given: Operands, band: tuple[int, int], channel: int) -> Expected:
     reading = max(-(-(begin + pad - reach) // stride), 0), (end - 1 + pad) // stride + 1
     reading = reading[0], min(reading[1], p.y_image[0])
     shape = (p.n, 1, end - begin, *p.x_image[1:])
-    tiny = float_limits(p.accumulator).smallest_subnormal
+    tiny = float_limits(p.accumulator).smallest_subnormal if is_float(p.out_dtype) else 0
     y, bound, magnitude = np.zeros(shape, WIDE), np.full(shape, tiny, WIDE), np.zeros(shape, WIDE)
     if reading[0] < reading[1]:
         part, read = window(p, *reading)
