@@ -162,7 +162,7 @@ def test_fastconv_computes_them(task: Task, variant: str) -> None:
     assert "/" in computed("own", variant, task).note
 
 
-@pytest.mark.parametrize("variant", ["strict", "strict_nhwc"])
+@pytest.mark.parametrize("variant", ["strict", "strict_nhwc", "fast"])
 @pytest.mark.parametrize("task", TASKS, ids=identity)
 def test_plans_of_fastconv_compute_some(task: Task, variant: str) -> None:
     pytest.importorskip("fastconv.operators.plan")

@@ -98,6 +98,7 @@ BARS = (
     Bar("depthwise gradients : torch", PLAIN, TORCH, _depthwise_grad, 2.0, 1.0),
     Bar("transposed : torch, ORT", EITHER, (*TORCH, "ort"), _operator("transposed"), 1.8, 1.1),
     Bar("conv1d : torch, oaconvolve", EITHER, SIGNALS, _operator("conv1d"), 1.5, 1),
+    Bar("conv1d, plan fast : same", ("fast",), SIGNALS, _operator("conv1d"), 1.5, 1),
     Bar("conv3d : torch", EITHER, TORCH, _operator("conv3d"), 1.1, 0.8),
     Bar("complex64 : torch", EITHER, TORCH, _operator("complex"), 2.0, 1.0),
 )  # fmt: skip

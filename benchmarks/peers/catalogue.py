@@ -82,7 +82,7 @@ _ALL = (
     Peer("fastconv_cl", "fastconv_cl", "own", (), "fastconv", _OWN, operators=OPERATORS[1:]),
     Peer("strict", "strict", "own", (), "fastconv", _OWN, operators=_PLANNED),
     Peer("strict_nhwc", "strict NHWC", "own", (), "fastconv", _OWN, operators=_PLANNED),
-    Peer("fast", "fast", "own", (), "fastconv", _OWN, tolerance="norm"),
+    Peer("fast", "fast", "own", (), "fastconv", _OWN, False, "norm", _PLANNED),
     Peer("torch", "torch", "pytorch", ("torch",), "torch", _TORCH, operators=OPERATORS),
     Peer("torch_cl", "torch_cl", "pytorch", ("torch",), "torch", _TORCH, operators=OPERATORS),
     Peer(

@@ -40,7 +40,7 @@ def prepare(variant: str, task: Task, threads: int) -> Prepared:
         )  # fmt: skip
     plan = fastconv.plan_conv2d(
         w, x.shape, task.stride, task.pad, layout=layout, threads=threads,
-        x_dtype=x.dtype, precision="fast" if variant == "fast" else "strict", **how,
+        x_dtype=x.dtype, precision=_precision(variant), **how,
     )  # fmt: skip
     out = np.empty(plan.problem.out_shape, numpy_dtype(task.out_dtype))
     return Prepared(lambda: plan(x, out=out), view, _chosen(plan.explain()))
@@ -78,10 +78,14 @@ def _operator(variant: str, task: Task, threads: int) -> Prepared:
         if variant in ("fastconv", "fastconv_cl"):
             note = _chosen(function.explain(*given, **how))
             return Prepared(lambda: function(*given, **how), view, note)
-        plan = function.plan(*given, **how)
+        plan = function.plan(*given, **how, precision=_precision(variant))
     image = given[-1] if task.operator == "input_grad" else given[0]
     out = np.empty(plan.problem.out_shape, numpy_dtype(task.out_dtype))
     return Prepared(lambda: plan(image, out=out), view, _chosen(plan.explain()))
+
+
+def _precision(variant: str) -> str:
+    return "fast" if variant == "fast" else "strict"
 
 
 def _chosen(report: fastconv.Explanation) -> str:
