@@ -53,17 +53,32 @@ def case(problem: ConvProblem, name: str = "") -> Case:
     return Case(problem, x, w)
 
 
+def window(problem: ConvProblem, first: int, last: int) -> tuple[ConvProblem, slice]:
+    """Describe the outputs `first` to `last`, exclusive, along an image's first axis.
+
+    Returns
+    -------
+    ConvProblem
+    slice
+        What they read of x along that axis.
+    """
+    p = problem
+    size, pad, taps = p.x_image[0], p.pads[0][0], p.kernel[0]
+    top = first * p.strides[0] - pad
+    bottom = (last - 1) * p.strides[0] + (taps - 1) * p.dilations[0] + 1 - pad
+    read = slice(max(top, 0), min(bottom, size))
+    part = ConvProblem.describe(
+        (p.n, p.c, read.stop - read.start, *p.x_image[1:]), p.w_shape, stride=p.strides,
+        dilation=p.dilations, groups=p.groups, spatial=p.spatial,
+        pad=((max(-top, 0), max(bottom - size, 0)), *p.pads[1:]),
+    )  # fmt: skip
+    return part, read
+
+
 def rows(whole: Case, first: int, last: int) -> Case:
     """Cut the output rows `first` to `last`, exclusive, out of a problem; views, no copies."""
-    p = whole.problem
-    top = first * p.stride[0] - p.pad[0][0]
-    bottom = (last - 1) * p.stride[0] + (p.r - 1) * p.dilation[0] + 1 - p.pad[0][0]
-    x = whole.x[:, :, max(top, 0) : min(bottom, p.h)]
-    part = ConvProblem.describe(
-        x.shape, whole.w.shape, stride=p.stride, dilation=p.dilation, groups=p.groups,
-        pad=((max(-top, 0), max(bottom - p.h, 0)), p.pad[1]),
-    )  # fmt: skip
-    return Case(part, x, whole.w)
+    part, read = window(whole.problem, first, last)
+    return Case(part, whole.x[:, :, read], whole.w)
 
 
 def first_groups(whole: Case, groups: int) -> Case:

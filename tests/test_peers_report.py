@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from benchmarks import networks
 from benchmarks.peers import __main__ as command
-from benchmarks.peers import bars, report
+from benchmarks.peers import bars, operators, report
 from benchmarks.peers.bars import BARS, OVERHEAD, Bar, Outcome
 from benchmarks.peers.catalogue import OTHERS, OWN, PEERS
+from benchmarks.peers.operators import CHOICES
 from benchmarks.peers.record import Entry, LayerRecord, Run, merge
 from benchmarks.peers.task import DTYPES, Task
 
@@ -82,6 +83,7 @@ def test_bars_name_columns_that_exist_and_layers_that_are_there() -> None:
         for layer in network.layers
         for dtype in DTYPES
     ]
+    tasks += [task for name in CHOICES for task, _ in operators.tasks(name, 1, "float32")]
     for bar in BARS:
         assert set(bar.columns) <= set(OWN)
         assert set(bar.peers) <= set(OTHERS)
@@ -89,7 +91,8 @@ def test_bars_name_columns_that_exist_and_layers_that_are_there() -> None:
         chosen = [task for task in tasks if bar.layers(task)]
         assert chosen
         for task in chosen:
-            assert any(task.dtype in PEERS[name].dtypes for name in bar.peers)
+            for names in (bar.columns, bar.peers):
+                assert any(PEERS[name].refuses(task) is None for name in names)
 
 
 def test_json_comes_back(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Examples
     python -m benchmarks.peers --network all
     python -m benchmarks.peers --network filters --dtype float32,uint8
     python -m benchmarks.peers --network resnet50 --scaling
+    python -m benchmarks.peers --operator input_grad,transposed --batch 8
     python -m benchmarks.peers --load reports/peers-vgg16.json reports/peers-resnet50.json
 """
 
@@ -25,6 +26,7 @@ from fastconv.options import usable_cores
 from . import report
 from .catalogue import OTHERS, OWN
 from .measuring import Asked, measure
+from .operators import CHOICES, SOURCES
 from .record import Run, merge
 from .rounds import Pace
 from .task import DTYPES
@@ -35,9 +37,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.peers", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    known = ", ".join(networks.NAMES)
+    known, computed = ", ".join(networks.NAMES), ", ".join(CHOICES)
     add = parser.add_argument
-    add("--network", default="resnet50", help=f"'all', or some of {known}, separated by commas")
+    add("--network", help=f"'all', or some of {known}, separated by commas (default resnet50); "
+        f"with --operator some of {', '.join(SOURCES)} (all)")  # fmt: skip
+    add("--operator", help=f"'all', or some of {computed}, in the place of convolutions")
     add("--layers", default="", metavar="TEXT", help="only layers whose name contains this")
     add("--peers", default="all", help=f"'all', 'none', or some of {', '.join(OTHERS)}")
     add("--columns", default="all", help=f"of fastconv: 'all', or some of {', '.join(OWN)}")
@@ -47,9 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=_positive, default=usable_cores(), help="of every library (all cores)")
     add("--rounds", type=_positive, help=f"slices of each column (default {Pace().rounds})")
     add("--quick", action="store_true", help="3 rounds, and less patience with slow columns")
-    add("--scaling", action="store_true", help="time --columns (default strict) on one thread too")
+    add("--scaling", action="store_true", help="time --columns (default strict, of "
+        "operators fastconv) on one thread too")  # fmt: skip
     add("--load", type=Path, nargs="+", metavar="JSON", help="show earlier runs; measure nothing")
-    add("--json", type=Path, help="default reports/peers-NETWORK.json")
+    add("--json", type=Path, help="default reports/peers-NETWORK.json, or -OPERATOR")
     add("--plot", type=Path, help="default reports/peers-NETWORK.png")
     return parser
 
@@ -75,10 +80,16 @@ def _asked(options: argparse.Namespace) -> Asked:
     pace = Pace(rounds=3, budget=0.5) if options.quick else Pace()
     if options.rounds:
         pace = Pace(options.rounds, pace.slice, pace.budget, pace.patience)
-    columns = "strict" if options.scaling and options.columns == "all" else options.columns
+    columns, network = options.columns, options.network
+    if options.scaling and columns == "all":
+        columns = "fastconv" if options.operator else "strict"  # not all operators have plans
     peers = "none" if options.scaling else options.peers
+    if options.operator:
+        sources = _choice("--network", network or "none", SOURCES)
+    else:
+        sources = _choice("--network", network or "resnet50", networks.NAMES)
     return Asked(
-        networks=_choice("--network", options.network, networks.NAMES),
+        networks=sources,
         layers=options.layers,
         columns=_choice("--columns", columns, OWN) + _choice("--peers", peers, OTHERS),
         dtypes=_choice("--dtype", options.dtype, DTYPES),
@@ -86,6 +97,7 @@ def _asked(options: argparse.Namespace) -> Asked:
         threads=options.threads,
         scaling=options.scaling,
         pace=pace,
+        operators=_choice("--operator", options.operator or "none", tuple(CHOICES)),
     )
 
 
@@ -109,6 +121,9 @@ def _show(run: Run) -> None:
 
 
 def _stem(run: Run) -> str:
+    computed = dict.fromkeys(r.task.operator for r in run.layers if r.task.operator != "conv2d")
+    if computed:
+        return "-".join(computed)
     keys = dict.fromkeys(r.task.network for r in run.layers if r.task.network in networks.NAMES)
     return "all" if set(keys) == set(networks.NAMES) else "-".join(keys) or "none"
 
@@ -124,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         asked = _asked(options)
         if not asked.tasks():
-            sys.exit(f"--layers: no layer's name contains {options.layers!r}")
+            sys.exit(f"--layers: no layer's name contains {options.layers!r}, of what was asked")
         run = measure(asked)
     _show(run)
     stem = Path("reports") / f"peers-{_stem(run)}{'-scaling' if options.scaling else ''}"

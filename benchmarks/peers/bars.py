@@ -16,7 +16,11 @@ TORCH = ("torch", "torch_cl")
 DIRECT = (*TORCH, "ort", "openvino")
 ALL = (*DIRECT, "ncnn", "mnn")
 SCIPY = ("convolve2d", "ndimage", "fftconvolve", "oaconvolve")
+SIGNALS = ("torch", "oaconvolve")
 BOTH_LAYOUTS = ("strict", "strict_nhwc")
+#: Calls in both layouts: of operators whose weights change from one to the next, as in training.
+PLAIN = ("fastconv", "fastconv_cl")
+EITHER = PLAIN + BOTH_LAYOUTS
 
 Choice = Callable[[Task], bool]
 
@@ -26,7 +30,7 @@ def _is_filter(task: Task) -> bool:
 
 
 def _network(task: Task) -> bool:
-    return task.dtype == "float32" and not _is_filter(task)
+    return task.dtype == "float32" and not _is_filter(task) and task.operator == "conv2d"
 
 
 def _grouped(task: Task) -> bool:
@@ -38,7 +42,16 @@ def _filter(task: Task) -> bool:
 
 
 def _of(*dtypes: str) -> Choice:
-    return lambda task: task.dtype in dtypes and not _is_filter(task)
+    return lambda task: task.dtype in dtypes and not _is_filter(task) and task.operator == "conv2d"
+
+
+def _operator(name: str) -> Choice:
+    return lambda task: task.operator == name and task.dtype in ("float32", "complex64")
+
+
+def _depthwise_grad(task: Task) -> bool:
+    gradient = _operator("input_grad")(task) or _operator("weight_grad")(task)
+    return gradient and 1 < task.groups == task.c
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,14 @@ BARS = (
     Bar("16 bits, best layouts : torch", BOTH_LAYOUTS, TORCH, _of("float16", "bfloat16"), 5, 2),
     Bar("int8, plan strict : ORT int8 weights", ("strict",), ("ort",), _of("int8"), 4, 2),
     Bar("int8, plan strict : ORT uint8 weights", ("strict",), ("ort_u8",), _of("int8"), 4, 2),
+    Bar("input gradient : torch", PLAIN, TORCH, _operator("input_grad"), 1.2, 0.85),
+    Bar("weight gradient : torch", PLAIN, TORCH, _operator("weight_grad"), 1.5, 1.0),
+    Bar("depthwise gradients : torch", PLAIN, TORCH, _depthwise_grad, 2.0, 1.0),
+    Bar("transposed : torch, ORT", EITHER, (*TORCH, "ort"), _operator("transposed"), 1.8, 1.1),
+    Bar("conv1d : torch, oaconvolve", EITHER, SIGNALS, _operator("conv1d"), 1.5, 1),
+    Bar("conv1d, plan fast : same", ("fast",), SIGNALS, _operator("conv1d"), 1.5, 1),
+    Bar("conv3d : torch", EITHER, TORCH, _operator("conv3d"), 1.1, 0.8),
+    Bar("complex64 : torch", EITHER, TORCH, _operator("complex"), 2.0, 1.0),
 )  # fmt: skip
 
 #: Time on one thread over time on two.
@@ -160,7 +181,7 @@ def shares_of_peak(run: Run, column: str) -> dict[str, float]:
         record.task.name: speed / record.peak
         for record in run.layers
         if record.task.network in ("vgg16", "resnet50")
-        and record.task.dtype == "float32"
+        and (record.task.operator, record.task.dtype) == ("conv2d", "float32")
         and record.task.flops >= 2e8
         and (speed := record.gflops(column)) is not None
         and record.peak

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
+from .task import OPERATORS, Task
+
 FLOATS = ("float32", "float64", "bfloat16", "float16")
 
 
@@ -26,9 +28,11 @@ class Peer:
         What pip installs them from.
     dtypes : tuple of str
     filters_only : bool
-        Asked for the network of image filters alone.
+        Of layers in two dimensions asked for the network of image filters alone.
     tolerance : {"bound", "norm"}
         What its result is held against; see `benchmarks.peers.check`.
+    operators : tuple of str
+        What it is asked to compute, of `benchmarks.peers.task.OPERATORS`.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Peer:
     dtypes: tuple[str, ...]
     filters_only: bool = False
     tolerance: str = "bound"
+    operators: tuple[str, ...] = ("conv2d",)
 
     @property
     def own(self) -> bool:
@@ -52,23 +57,37 @@ class Peer:
             return None
         return f"{', '.join(absent)} not installed: pip install {self.install}"
 
+    def refuses(self, task: Task) -> str | None:
+        """Say why it is not asked for a task, or return None."""
+        if task.operator not in self.operators:
+            return f"is not asked for {task.operator}"
+        if task.dtype not in self.dtypes:
+            return f"does not compute {task.dtype}"
+        if self.filters_only and task.spatial == 2 and task.network != "filters":
+            return "computes image filters alone"
+        return None
 
-_OWN = (*FLOATS, "int8", "uint8")
-_TORCH = (*FLOATS, "uint8")
+
+#: What weights stay the same for while images change, as they do in inference.
+_PLANNED = ("conv2d", "transposed", "conv1d", "conv3d", "complex")
+
+_OWN = (*FLOATS, "int8", "uint8", "complex64")
+_TORCH = (*FLOATS, "uint8", "complex64")
 _ONE = ("float32",)
 _IMAGE = ("float32", "float64", "uint8")
 
 #: In the order of the tables.
 _ALL = (
-    Peer("fastconv", "fastconv", "own", (), "fastconv", _OWN),
-    Peer("strict", "strict", "own", (), "fastconv", _OWN),
-    Peer("strict_nhwc", "strict NHWC", "own", (), "fastconv", _OWN),
-    Peer("fast", "fast", "own", (), "fastconv", _OWN, tolerance="norm"),
-    Peer("torch", "torch", "pytorch", ("torch",), "torch", _TORCH),
-    Peer("torch_cl", "torch_cl", "pytorch", ("torch",), "torch", _TORCH),
+    Peer("fastconv", "fastconv", "own", (), "fastconv", _OWN, operators=OPERATORS),
+    Peer("fastconv_cl", "fastconv_cl", "own", (), "fastconv", _OWN, operators=OPERATORS[1:]),
+    Peer("strict", "strict", "own", (), "fastconv", _OWN, operators=_PLANNED),
+    Peer("strict_nhwc", "strict NHWC", "own", (), "fastconv", _OWN, operators=_PLANNED),
+    Peer("fast", "fast", "own", (), "fastconv", _OWN, False, "norm", _PLANNED),
+    Peer("torch", "torch", "pytorch", ("torch",), "torch", _TORCH, operators=OPERATORS),
+    Peer("torch_cl", "torch_cl", "pytorch", ("torch",), "torch", _TORCH, operators=OPERATORS),
     Peer(
         "ort", "ORT", "onnx_runtime", ("onnxruntime", "onnx"), "onnxruntime onnx",
-        ("float32", "int8"),
+        ("float32", "int8"), operators=("conv2d", "transposed", "conv1d", "conv3d"),
     ),
     Peer(
         "ort_u8", "ORT u8", "onnx_runtime", ("onnxruntime", "onnx"), "onnxruntime onnx", ("int8",)
@@ -80,7 +99,10 @@ _ALL = (
     Peer("convolve2d", "convolve2d", "scientific", ("scipy",), "scipy", _IMAGE, True),
     Peer("ndimage", "ndimage", "scientific", ("scipy",), "scipy", _IMAGE, True),
     Peer("fftconvolve", "fftconv", "scientific", ("scipy",), "scipy", _IMAGE, True, "norm"),
-    Peer("oaconvolve", "oaconv", "scientific", ("scipy",), "scipy", _IMAGE, True, "norm"),
+    Peer(
+        "oaconvolve", "oaconv", "scientific", ("scipy",), "scipy", _IMAGE, True, "norm",
+        ("conv2d", "conv1d"),
+    ),
 )  # fmt: skip
 
 PEERS = {peer.name: peer for peer in _ALL}

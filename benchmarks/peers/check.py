@@ -1,8 +1,7 @@
-"""Hold sampled results against the definition.
+"""Hold sampled results against the definition; `benchmarks.peers.samples` says which parts of them.
 
-Images, output channels and bands of output rows are sampled; the first and the last of each are
-among them, so that every border is looked at. The exact values are computed once a layer, in
-longdouble, and every column's sample is compared with them.
+The exact values are computed once a layer, in longdouble, and every column's sample is compared
+with them.
 
 ``bound``
     The bound of `fastconv.accuracy` for a sum in floating point, element by element; what
@@ -17,15 +16,16 @@ bfloat16 adds one rounding of the result. Integers must be equal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.measure import VERIFY_MACS, Case, rows
-from fastconv import ConvProblem, accuracy
+from benchmarks.measure import VERIFY_MACS
+from fastconv import accuracy
 from fastconv.accuracy import Expected
 
-from .task import Array, Task, operands
+from . import samples
+from .task import Array, Task
 
 #: Units of u * max S that a transformed convolution may be off.
 NORM_UNITS = 8192.0
@@ -48,39 +48,26 @@ class Checker:
     Attributes
     ----------
     images, channels : list of int
-        What the columns are to store of their results, with all rows of each.
+        What the columns are to store of their results along the first two axes, whole along the
+        others; of the gradient of w those axes are output and input channels.
     """
 
     def __init__(self, task: Task, macs: int = VERIFY_MACS) -> None:
         self.task = task
-        problem = task.problem
-        x, w = operands(task)
-        if task.computed != task.dtype:
-            x, w = x.astype(task.computed), w.astype(task.computed)
-        self.images = sorted({0, task.n - 1})
-        rng = np.random.default_rng(task.k)
-        self.channels = sorted({0, task.k - 1, *rng.integers(0, task.k, 2).tolist()})
-        row = len(self.images) * len(self.channels) * problem.q * problem.reduction
-        self._bands = _bands(problem.p, max(1, macs // row))
-        whole = Case(replace(problem, n=len(self.images)), x[self.images], w)
-        self._expected = [
-            [_channel(problem, rows(whole, first, last), channel) for channel in self.channels]
-            for first, last in self._bands
-        ]
+        self.images, self.channels = samples.positions(task)
+        self._parts = list(samples.parts(task, self.images, self.channels, macs))
 
     def judge(self, sample: Array, tolerance: str) -> Finding:
         """Compare (images, channels, P, Q) with the exact values."""
-        p = self.task.problem
-        shape = (len(self.images), len(self.channels), p.p, p.q)
+        shape = (len(self.images), len(self.channels), *self.task.result_shape[2:])
         if sample.shape != shape:
             raise ValueError(f"the sample has shape {sample.shape}, not {shape}")
-        scale = max(
-            float(e.magnitude.max(initial=0)) for band in self._expected for e in band
-        )  # fmt: skip
+        if np.iscomplexobj(sample) != (self.task.dtype == "complex64"):
+            raise ValueError(f"the sample is of dtype {sample.dtype}, not {self.task.out_dtype}")
+        got = samples.as_real(sample)
+        scale = max(float(part.want.magnitude.max(initial=0)) for part in self._parts)
         findings = [
-            self._compare(want, sample[:, i : i + 1, first:last], tolerance, scale)
-            for (first, last), band in zip(self._bands, self._expected, strict=True)
-            for i, want in enumerate(band)
+            self._compare(part.want, got[part.index], tolerance, scale) for part in self._parts
         ]
         return Finding(all(f.ok for f in findings), max(f.ratio for f in findings))
 
@@ -98,22 +85,3 @@ class Checker:
         ratio = np.where(error == 0, 0, error / allowed)
         worst = float(ratio.max(initial=0))
         return Finding(worst <= 1, worst)  # NaN compares false
-
-
-def _bands(height: int, affordable: int) -> list[tuple[int, int]]:
-    """All rows, or the first, some in the middle and the last."""
-    if affordable >= height:
-        return [(0, height)]
-    size = max(1, affordable // 3)
-    starts = sorted({0, (height - size) // 2, height - size})
-    return [(start, start + size) for start in starts]
-
-
-def _channel(problem: ConvProblem, part: Case, channel: int) -> Expected:
-    """Exact values of one output channel, and their bound in the dtypes of `problem`."""
-    p = replace(part.problem, dtype=problem.dtype, out_dtype=problem.out_dtype)
-    width = p.c // p.groups
-    first = channel // (p.k // p.groups) * width
-    one = replace(p, c=width, k=1, groups=1)
-    x, w = part.x[:, first : first + width], part.w[channel : channel + 1]
-    return accuracy.expected(one, x, w)

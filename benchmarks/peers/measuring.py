@@ -11,6 +11,7 @@ from benchmarks import networks
 from fastconv.cli.console import Progress, say
 from fastconv.cli.machine import cpu_model
 
+from . import operators
 from .bars import OVERHEAD
 from .catalogue import PEERS
 from .record import Run
@@ -25,6 +26,7 @@ class Asked:
     Attributes
     ----------
     networks : tuple of str
+        Of `operators`, where there are any: of which networks and subjects alone, all if empty.
     layers : str
         Only layers whose name contains this.
     columns : tuple of str
@@ -34,6 +36,8 @@ class Asked:
     scaling : bool
         Put a column on one thread beside each column.
     pace : Pace
+    operators : tuple of str
+        Names of `benchmarks.peers.operators.CHOICES`, in the place of the networks' convolutions.
     """
 
     networks: tuple[str, ...]
@@ -44,9 +48,19 @@ class Asked:
     threads: int
     scaling: bool
     pace: Pace
+    operators: tuple[str, ...] = ()
 
     def tasks(self) -> list[tuple[Task, int]]:
         """Layers with how often their network holds them; bytes are for image filters alone."""
+        if self.operators:
+            found = (
+                entry
+                for dtype in self.dtypes
+                for name in self.operators
+                for entry in operators.tasks(name, self.batch, dtype, self.networks)
+                if dtype != "uint8"
+            )
+            return list(dict.fromkeys(entry for entry in found if self.layers in entry[0].layer))
         return [
             (Task.of(layer, self.batch, dtype), layer.count)
             for dtype in self.dtypes
@@ -76,7 +90,7 @@ def measure(asked: Asked) -> Run:
     }  # fmt: skip
     run = Run(settings, {"processor": cpu_model()}, [c.name for c in columns], absent)
     tasks = asked.tasks()
-    if "float32" in asked.dtypes and not asked.scaling:
+    if "float32" in asked.dtypes and not asked.scaling and not asked.operators:
         tasks.append((OVERHEAD, 1))
     with (
         tempfile.TemporaryDirectory(prefix="peers-") as folder,

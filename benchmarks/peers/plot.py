@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks import networks
-
-from .bars import ALL, DIRECT, OVERHEAD
+from . import operators
+from .bars import ALL, DIRECT, OVERHEAD, PLAIN
 from .catalogue import OTHERS
 from .record import LayerRecord, Run
 
@@ -15,7 +14,7 @@ from .record import LayerRecord, Run
 SERIES = (
     ("best direct peer", DIRECT, "0.70", "s"),
     ("best of all peers", OTHERS, "0.35", "D"),
-    ("fastconv, plain call", ("fastconv",), "#9ecae1", "o"),
+    ("fastconv, plain call (of operators: better layout)", PLAIN, "#9ecae1", "o"),
     ("fastconv plan, strict (better layout)", ("strict", "strict_nhwc"), "#2171b5", "o"),
     ("fastconv plan, fast", ("fast",), "#e6550d", "^"),
 )
@@ -24,20 +23,19 @@ assert set(ALL) < set(OTHERS)
 
 
 def save(run: Run, path: Path) -> list[Path]:
-    """Draw one picture for every network and dtype.
+    """Draw one picture for every network, operator and dtype.
 
     Returns
     -------
     list of Path
-        `path` itself for a single picture; otherwise with network and dtype in the name.
+        `path` itself for a single picture; otherwise with network and dtype in the name, and with
+        the operator.
     """
     from matplotlib.figure import Figure
 
-    keys = dict.fromkeys((r.task.network, r.task.dtype) for r in run.layers)
-    keys.pop((OVERHEAD.network, OVERHEAD.dtype), None)
+    tables = [records for records in run.tables() if records[0].task != OVERHEAD]
     written = []
-    for network, dtype in keys:
-        records = [r for r in run.layers if (r.task.network, r.task.dtype) == (network, dtype)]
+    for records in tables:
         drawn = [r for r in records if r.peak]
         if not drawn:
             continue
@@ -46,14 +44,15 @@ def save(run: Run, path: Path) -> list[Path]:
         top, bottom = figure.subplots(2, 1, height_ratios=(1, 1.1))
         _bars(top, drawn)
         _roofline(bottom, run, drawn)
-        title = networks.load(network).title if network in networks.NAMES else network
         first = drawn[0].task
-        threads = run.settings["threads"]
+        threads, title = run.settings["threads"], operators.title(first)
         figure.suptitle(
-            f"{title}, {dtype}, batch {first.n}, {threads} thread{'s' if threads != 1 else ''}"
+            f"{title}, batch {first.n}, {threads} thread{'s' if threads != 1 else ''}"
             f" ({run.machine.get('processor', '')})"
         )
-        target = path if len(keys) == 1 else path.with_stem(f"{path.stem}-{network}-{dtype}")
+        names = [first.network, first.dtype]
+        names += [first.operator] if first.operator != "conv2d" else []
+        target = path.with_stem("-".join([path.stem, *names])) if len(tables) > 1 else path
         target.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(target)
         written.append(target)

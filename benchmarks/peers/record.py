@@ -104,6 +104,13 @@ class Run:
     absent: dict[str, str] = field(default_factory=dict)
     layers: list[LayerRecord] = field(default_factory=list)
 
+    def tables(self) -> list[list[LayerRecord]]:
+        """Return the layers of each network, operator and dtype, in the order of the first ones."""
+        found: dict[tuple[str, str, str], list[LayerRecord]] = {}
+        for record in self.layers:
+            found.setdefault(record.task.table, []).append(record)
+        return list(found.values())
+
     def save(self, path: Path) -> None:
         """Write JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks import networks
 from benchmarks.tables import Table
 
-from . import bars
+from . import bars, operators
 from .bars import BARS, OVERHEAD, geometric_mean
 from .catalogue import OTHERS, OWN, PEERS
 from .record import LayerRecord, Run
@@ -47,14 +46,13 @@ def ratio(record: LayerRecord, own: str, peers: Sequence[str]) -> float | None:
     return best[1] / ours if best and ours else None
 
 
-def _network(run: Run, network: str, dtype: str) -> Table:
+def _network(run: Run, records: Sequence[LayerRecord]) -> Table:
     """One network in one dtype, the geometric means of the ratios in the last row."""
-    records = [r for r in run.layers if (r.task.network, r.task.dtype) == (network, dtype)]
     used = [c for c in run.columns if any(cell(r, c) != "-" for r in records)]
     own = [c for c in used if c in OWN]
     others = [c for c in used if c in OTHERS]
-    title = networks.load(network).title if network in networks.NAMES else network
-    head = f"{title}, {dtype}, batch {records[0].task.n}, {_threads(run)}, GFLOP/s"
+    first = records[0].task
+    head = f"{operators.title(first)}, batch {first.n}, {_threads(run)}, GFLOP/s"
     ratios = own if others else []
     header = (
         "layer", "MFLOP", "peak", *(_title(c) for c in own + others), "best other",
@@ -81,9 +79,8 @@ def _threads(run: Run) -> str:
 
 
 def network_tables(run: Run) -> list[Table]:
-    """A table for every network and dtype that was measured, in that order."""
-    keys = dict.fromkeys((r.task.network, r.task.dtype) for r in run.layers)
-    return [_network(run, *key) for key in keys if key[0] != OVERHEAD.network]
+    """A table for every network, operator and dtype that was measured, in that order."""
+    return [_network(run, records) for records in run.tables() if records[0].task != OVERHEAD]
 
 
 def summary(run: Run) -> Table:

@@ -163,10 +163,8 @@ class Field:
 
     def _prepare(self, column: Column, task: Task, checker: Checker) -> Entry:
         peer = column.peer
-        if task.dtype not in peer.dtypes:
-            return Entry(refused=f"does not compute {task.dtype}")
-        if peer.filters_only and task.network != "filters":
-            return Entry(refused="computes image filters alone")
+        if (reason := peer.refuses(task)) is not None:
+            return Entry(refused=reason)
         path = self._folder / f"{column.name}.npy"
         try:
             answer = self._ask(column.name, "prepare", task=task.to_json())

@@ -27,7 +27,7 @@ class Prepared:
     call : callable
         Computes the layer once.
     result : callable
-        Takes what `call` returned and gives the result as logical (N, K, P, Q).
+        Takes what `call` returned and gives the result, channels first (`Task.result_shape`).
     note : str
         What the library chose, where it tells.
     held : tuple

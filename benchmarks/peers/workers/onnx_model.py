@@ -15,7 +15,7 @@ _TYPES = {"float32": TensorProto.FLOAT, "int8": TensorProto.INT8, "int32": Tenso
 
 
 def model(task: Task, w: Array, zero: int | None = None) -> onnx.ModelProto:
-    """Build ``Conv``, or for int8 ``ConvInteger``, of input x and output y.
+    """Build ``Conv``, ``ConvTranspose``, or for int8 ``ConvInteger``, of input x and output y.
 
     Parameters
     ----------
@@ -29,13 +29,16 @@ def model(task: Task, w: Array, zero: int | None = None) -> onnx.ModelProto:
     if zero is not None:
         inputs += ["", "zero"]
         stored.append(numpy_helper.from_array(np.array(zero, w.dtype), "zero"))
+    name, more = "ConvInteger" if task.dtype == "int8" else "Conv", {}
+    if task.operator == "transposed":
+        name, more = "ConvTranspose", {"output_padding": [task.output_padding] * task.spatial}
     node = helper.make_node(
-        "ConvInteger" if task.dtype == "int8" else "Conv", inputs, ["y"],
-        strides=[task.stride] * 2, pads=[task.pad] * 4, dilations=[task.dilation] * 2,
-        group=task.groups,
+        name, inputs, ["y"], strides=[task.stride] * task.spatial,
+        pads=[task.pad] * (2 * task.spatial), dilations=[task.dilation] * task.spatial,
+        group=task.groups, **more,
     )  # fmt: skip
     x = helper.make_tensor_value_info("x", _TYPES[task.dtype], task.x_shape)
-    y = helper.make_tensor_value_info("y", _TYPES[task.out_dtype], task.problem.out_shape)
+    y = helper.make_tensor_value_info("y", _TYPES[task.out_dtype], task.result_shape)
     graph = helper.make_graph([node], "convolution", [x], [y], stored)
     return helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION

@@ -1,4 +1,4 @@
-"""ONNX Runtime: one ``Conv`` or ``ConvInteger`` node, inputs and outputs bound."""
+"""ONNX Runtime: one node, its inputs and outputs bound."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def prepare(variant: str, task: Task, threads: int) -> Prepared:
     session = onnxruntime.InferenceSession(
         stored.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    out = onnxruntime.OrtValue.ortvalue_from_numpy(np.empty(task.problem.out_shape, task.out_dtype))
+    out = onnxruntime.OrtValue.ortvalue_from_numpy(np.empty(task.result_shape, task.out_dtype))
     image = onnxruntime.OrtValue.ortvalue_from_numpy(x)
     binding = session.io_binding()
     binding.bind_ortvalue_input("x", image)

@@ -1,4 +1,4 @@
-"""Image filters of libraries that know one plane and one kernel a call."""
+"""Filters of libraries that know one plane, or one signal, and one kernel a call."""
 
 from __future__ import annotations
 
@@ -17,12 +17,8 @@ def planes(task: Task, x: Array, w: Array) -> list[tuple[Array, Array]]:
     Unsupported
         Sums over channels, strides, dilations, or another size than the image's.
     """
-    same = (task.stride, task.dilation, 2 * task.pad + 1, 2 * task.pad + 1) == (
-        1,
-        1,
-        task.r,
-        task.s,
-    )
+    same = task.stride == task.dilation == 1
+    same = same and all(taps == 2 * task.pad + 1 for taps in task.kernel)
     if w.shape[1] != 1 or not same:
         raise Unsupported("filters planes alone: stride 1, zeros around, the image's own size")
     share = task.k // task.groups

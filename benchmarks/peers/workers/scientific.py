@@ -1,4 +1,4 @@
-"""SciPy's four ways to filter an image: ``signal`` direct and by FFT, ``ndimage``."""
+"""SciPy's four ways to filter an image or a signal: ``signal`` direct and by FFT, ``ndimage``."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _correlate(image: Array, kernel: Array) -> Array:
 FILTERS: dict[str, Filter] = {
     "convolve2d": lambda a, k: signal.convolve2d(a, k[::-1, ::-1], "same"),
     "ndimage": _correlate,
-    "fftconvolve": lambda a, k: signal.fftconvolve(a, k[::-1, ::-1], "same"),
-    "oaconvolve": lambda a, k: signal.oaconvolve(a, k[::-1, ::-1], "same"),
+    "fftconvolve": lambda a, k: signal.fftconvolve(a, np.flip(k), "same"),
+    "oaconvolve": lambda a, k: signal.oaconvolve(a, np.flip(k), "same"),
 }
 
 

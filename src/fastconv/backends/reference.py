@@ -115,8 +115,8 @@ def accumulate(problem: ConvProblem, a: Array, b: Array, wide: np.dtype[Any]) ->
                     sums[outs, :, number] += other[image, outs] @ window[ins].T
                 else:
                     spread = other[outs, :, number].T @ window[outs]
-                    for pixel in np.flatnonzero(~outside):  # one pixel may stand for several
-                        sums[image, ins, sources[pixel]] += spread[:, pixel]
+                    # at: one pixel may stand for several
+                    np.add.at(sums[image, ins].T, sources[~outside], spread[:, ~outside].T)
     return sums.reshape(logical_shape(problem))
 
 
