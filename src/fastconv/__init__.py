@@ -19,6 +19,7 @@ from .errors import (
     SizeError,
 )
 from .explanation import Explanation
+from .operators.filters import convolve2d, correlate2d
 from .operators.forward import conv1d, conv3d
 from .operators.gradients import (
     conv1d_bias_grad,
@@ -66,6 +67,8 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "convolve2d",
+    "correlate2d",
     "explain",
     "options",
     "output_shape",
