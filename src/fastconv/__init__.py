@@ -33,6 +33,7 @@ from .operators.gradients import (
     conv3d_weight_grad,
 )
 from .operators.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .operators.unfold import col2im, im2col, im2col_view
 from .options import options
 from .plan import Conv2dPlan, plan_conv2d
 from .problem import ConvProblem, Cost
@@ -51,6 +52,7 @@ __all__ = [
     "SizeError",
     "__version__",
     "available_backends",
+    "col2im",
     "conv1d",
     "conv1d_bias_grad",
     "conv1d_input_grad",
@@ -70,6 +72,8 @@ __all__ = [
     "convolve2d",
     "correlate2d",
     "explain",
+    "im2col",
+    "im2col_view",
     "options",
     "output_shape",
     "plan_conv2d",
