@@ -19,6 +19,7 @@ from .errors import (
     SizeError,
 )
 from .explanation import Explanation
+from .operators.depthwise import depthwise_conv2d, separable_conv2d
 from .operators.filters import convolve2d, correlate2d
 from .operators.forward import conv1d, conv3d
 from .operators.gradients import (
@@ -71,12 +72,14 @@ __all__ = [
     "conv_transpose3d",
     "convolve2d",
     "correlate2d",
+    "depthwise_conv2d",
     "explain",
     "im2col",
     "im2col_view",
     "options",
     "output_shape",
     "plan_conv2d",
+    "separable_conv2d",
     "show_config",
 ]
 
