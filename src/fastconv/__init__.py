@@ -33,6 +33,7 @@ from .operators.gradients import (
     conv3d_input_grad,
     conv3d_weight_grad,
 )
+from .operators.quantised import conv2d_integer, qlinear_conv2d
 from .operators.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .operators.unfold import col2im, im2col, im2col_view
 from .options import options
@@ -61,6 +62,7 @@ __all__ = [
     "conv2d",
     "conv2d_bias_grad",
     "conv2d_input_grad",
+    "conv2d_integer",
     "conv2d_weight_grad",
     "conv3d",
     "conv3d_bias_grad",
@@ -79,6 +81,7 @@ __all__ = [
     "options",
     "output_shape",
     "plan_conv2d",
+    "qlinear_conv2d",
     "separable_conv2d",
     "show_config",
 ]
