@@ -76,9 +76,7 @@ def conv2d_integer(
     >>> import numpy as np, fastconv
     >>> x = np.array([[130, 128, 127]], "uint8")
     >>> fastconv.conv2d_integer(x, np.array([[1, 10]], "int8"), pad="full", x_zero_point=128)
-    array([[  0,   0,   0,   0],
-           [ 20,   2, -10,  -1],
-           [  0,   0,   0,   0]], dtype=int32)
+    array([[ 20,   2, -10,  -1]], dtype=int32)
     """
     options = Common(
         stride, pad, dilation, groups, pad_mode, layout, flip, out, backend=backend,
