@@ -33,6 +33,11 @@ from .operators.gradients import (
     conv3d_input_grad,
     conv3d_weight_grad,
 )
+from .operators.per_sample import (
+    conv2d_per_sample,
+    conv2d_per_sample_input_grad,
+    conv2d_per_sample_weight_grad,
+)
 from .operators.quantised import conv2d_integer, qlinear_conv2d
 from .operators.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .operators.unfold import col2im, im2col, im2col_view
@@ -63,6 +68,9 @@ __all__ = [
     "conv2d_bias_grad",
     "conv2d_input_grad",
     "conv2d_integer",
+    "conv2d_per_sample",
+    "conv2d_per_sample_input_grad",
+    "conv2d_per_sample_weight_grad",
     "conv2d_weight_grad",
     "conv3d",
     "conv3d_bias_grad",

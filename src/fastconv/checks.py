@@ -70,6 +70,8 @@ def check_ranks(function: str, x_rank: int, w_rank: int, layout: str, shapes: ob
         hint = (
             f"; add the channel axis: x[None] (or x[..., None] with layout='{layouts(spatial)[1]}')"
         )
+    elif (x_rank, w_rank) == (4, 5):
+        hint = "; for kernels of each image's own there is conv2d_per_sample, for volumes conv3d"
     elif spatial == 2 and 5 in (x_rank, w_rank):
         hint = "; conv2d convolves images: for volumes there is conv3d"
     elif spatial < 3 and spatial + 3 in (x_rank, w_rank):
