@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .activations import ACTIVATIONS
-from .dtypes import is_float
+from .dtypes import COMPONENTS, is_float
 from .errors import DTypeError, ShapeError, SizeError
 from .geometry import Pair
 
@@ -164,6 +164,11 @@ def check_result(
 
 def check_activation_dtype(activation: str | None, computed: str) -> None:
     """Raise if the activation has fractions where the result is an integer."""
+    if activation is not None and computed in COMPONENTS:
+        raise DTypeError(
+            f"activation={activation!r} is a function of real numbers, the result is {computed}; "
+            "leave it out, and apply it to the parts"
+        )
     if activation is None or is_float(computed) or ACTIVATIONS[activation].integers:
         return
     raise DTypeError(

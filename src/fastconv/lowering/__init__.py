@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import Any
 
 from ..backends import Algorithm, Backend, computes
+from ..dtypes import COMPONENTS
 from ..options import Options
 from ..problem import ConvProblem
-from . import borders, input_grad, volume, weight_grad
+from . import borders, input_grad, planar, volume, weight_grad
 
 
 def canonical(problem: ConvProblem) -> ConvProblem:
@@ -48,6 +49,8 @@ def _parts(backend: Any, problem: ConvProblem) -> tuple[ConvProblem, ...]:
 
 def _split(problem: ConvProblem) -> Iterator[ConvProblem]:
     """Return the problems one step below, not all of which a backend need compute."""
+    if problem.dtype in COMPONENTS:
+        return iter((planar.part(problem),))
     if problem.spatial == 3:
         return volume.parts(problem)
     if problem.pad_mode != "constant":
@@ -61,6 +64,10 @@ def algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algor
     """Name what runs for `problem`, and the most scratch memory that any part of it takes."""
     if computes(backend, problem):
         return backend.algorithm(problem, options)
+    if problem.dtype in COMPONENTS:
+        whole = canonical(problem)
+        real = algorithm(backend, planar.part(whole), options)
+        return Algorithm(real.name, real.scratch_bytes + planar.scratch_bytes(whole))
     each = [backend.algorithm(part, options) for part in parts(backend, problem)]
     names = dict.fromkeys(algorithm.name for algorithm in each)
     own = volume.scratch_bytes if problem.spatial == 3 else borders.scratch_bytes
@@ -91,6 +98,8 @@ def _run(
         return
     if computes(backend, problem):
         backend.run(problem, options, a, b, bias, out)
+    elif problem.dtype in COMPONENTS:
+        planar.run(inner, problem, a, b, bias, out)
     elif problem.spatial == 3:
         volume.run(inner, problem, a, b, bias, out)
     elif problem.pad_mode != "constant":

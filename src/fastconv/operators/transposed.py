@@ -9,7 +9,7 @@ from ..errors import ShapeError
 from ..geometry import Pair, Shape
 from ..sizes import Spatial
 from .gradients import _named
-from .request import Common, Operator, Request, held, request
+from .request import Common, Held, Operator, Request, held, request
 
 _WORDS = """Transposed convolution: the gradient of {conv} with respect to its input.
 
@@ -79,6 +79,8 @@ def _transposed(spatial: Spatial) -> Any:
         threads: int | None = None,
     ) -> Request:
         x, w = held("x", x, dtype), held("w", w, dtype)
+        if w.dtype.kind == "c" and not isinstance(w, Held):
+            w = w.conj()  # the gradient that it is computed as conjugates w
         bias = None if bias is None else held("bias", bias, dtype)
         first = checks.layouts(spatial)[0]
         chosen = first if layout is None else layout
