@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fastconv
+from fastconv import accuracy
 from fastconv.borders import PAD_MODES
 
 #: Which operands are complex.
@@ -290,3 +291,9 @@ Z, V = np.ones((1, 2, 5, 5), "c8"), np.ones((3, 2, 3, 3), "c8")
 def test_errors(call: Any, says: str) -> None:
     with pytest.raises(fastconv.DTypeError, match=says):
         call()
+
+
+def test_bounds_are_those_of_real_numbers() -> None:
+    problem = fastconv.explain(Z, V).problem
+    with pytest.raises(fastconv.DTypeError, match="check its parts"):
+        accuracy.expected(problem, Z, V)

@@ -27,7 +27,9 @@ def last(a: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_depthwise_is_grouped(multiplier: int, layout: str) -> None:
     w, bias = weights(1, 6 * multiplier, 1, 3, 2), weights(2, 6 * multiplier)
-    options: dict[str, Any] = {"pad": "same", "bias": bias, "activation": "relu"}
+    options: dict[str, Any] = {
+        "pad": "same", "bias": bias, "activation": "relu", "flip": True, "pad_mode": "edge",
+    }  # fmt: skip
     want = fastconv.conv2d(X, w, 2, groups=6, **options)
     if layout == "NCHW":
         got = fastconv.depthwise_conv2d(X, w, 2, **options)
@@ -56,12 +58,14 @@ def test_separable(layout: str) -> None:
     torch = pytest.importorskip("torch")
     first, second, bias = weights(3, 12, 1, 3, 3), weights(4, 5, 12, 1, 1), weights(5, 5)
     x, a, b, c = (torch.from_numpy(array) for array in (X, first, second, bias))
-    between = torch.nn.functional.conv2d(x, a, None, 2, 1, 1, 6)
+    a = a.flip(2, 3)
+    x = torch.nn.functional.pad(x, (1, 1, 1, 1), "circular")
+    between = torch.nn.functional.conv2d(x, a, None, 2, 0, 1, 6)
     want = torch.nn.functional.conv2d(between, b, c).relu().numpy()
     out = np.full(want.shape if layout == "NCHW" else last(want).shape, np.nan, "f4")
     got = fastconv.separable_conv2d(
         X if layout == "NCHW" else last(X), first, second, 2, 1, bias=bias, activation="relu",
-        layout=layout, out=out,
+        layout=layout, out=out, flip=True, pad_mode="wrap",
     )  # fmt: skip
     assert got is out
     np.testing.assert_allclose(got, want if layout == "NCHW" else last(want), rtol=1e-4, atol=1e-4)

@@ -25,7 +25,8 @@ import numpy as np
 from .activations import ACTIVATIONS
 from .backends import reference
 from .borders import source_index
-from .dtypes import accumulator, float_limits, is_float
+from .dtypes import COMPONENTS, accumulator, float_limits, is_float
+from .errors import DTypeError
 from .problem import ConvProblem
 
 Array = np.ndarray[Any, Any]
@@ -95,6 +96,10 @@ def expected(
     `algorithm` names one of `FAST`, whose bound replaces the strict one.
     O(2 * macs) in longdouble; use `check` with ``channels`` for large problems.
     """
+    if problem.dtype in COMPONENTS:
+        raise DTypeError(
+            f"bounds are those of real numbers, the problem is {problem.dtype}; check its parts"
+        )
     if not is_float(problem.out_dtype):
         y = np.empty((problem.n, problem.k, problem.p, problem.q), problem.out_dtype)
         reference.run(problem, None, x, w, bias, y)  # type: ignore[arg-type]
