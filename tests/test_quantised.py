@@ -29,28 +29,33 @@ def definition(x: Any, w: Any, x_zero: Any, w_zero: Any, **options: Any) -> np.n
 
 @given(
     dtypes=st.tuples(st.sampled_from(BYTES), st.sampled_from(BYTES)),
-    zeros=st.tuples(st.sampled_from((0, 1, 100)), st.sampled_from((0, 7, "each"))),
+    zeros=st.tuples(
+        st.sampled_from((0, 1, 100, "half")), st.sampled_from((0, 7, "half", "each", "halves"))
+    ),
     stride=st.integers(1, 2),
-    pad=st.integers(0, 2),
+    pad=st.sampled_from((0, 1, ((0, 2), (1, 0)))),
     groups=st.sampled_from((1, 3)),
     layout=st.sampled_from(("NCHW", "NHWC")),
     pad_mode=st.sampled_from(("constant", "wrap")),
     seed=st.integers(0, 99),
 )
 def test_sums_are_exact(
-    dtypes: Any, zeros: Any, stride: int, pad: int, groups: int, layout: str, pad_mode: str,
+    dtypes: Any, zeros: Any, stride: int, pad: Any, groups: int, layout: str, pad_mode: str,
     seed: int,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
     x, w = draw(rng, dtypes[0], 2, 6, 7, 5), draw(rng, dtypes[1], 6, 6 // groups, 3, 2)
-    w_zero = draw(rng, dtypes[1], 6) if zeros[1] == "each" else zeros[1]
+    half = {"int8": -128, "uint8": 128}
+    x_zero = half[dtypes[0]] if zeros[0] == "half" else zeros[0]
+    w_zero = {"each": draw(rng, dtypes[1], 6), "half": half[dtypes[1]],
+              "halves": np.full(6, half[dtypes[1]])}.get(zeros[1], zeros[1])  # fmt: skip
     options = {"stride": stride, "pad": pad, "groups": groups, "pad_mode": pad_mode}
-    want = definition(x, w, zeros[0], w_zero, **options)
+    want = definition(x, w, x_zero, w_zero, **options)
     held = x if layout == "NCHW" else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     shape = want.shape if layout == "NCHW" else tuple(want.shape[a] for a in (0, 2, 3, 1))
     out = np.full(shape, -1, "i4")
     got = fastconv.conv2d_integer(
-        held, w, x_zero_point=zeros[0], w_zero_point=w_zero, layout=layout, out=out, **options
+        held, w, x_zero_point=x_zero, w_zero_point=w_zero, layout=layout, out=out, **options
     )
     assert got is out
     np.testing.assert_array_equal(got if layout == "NCHW" else got.transpose(0, 3, 1, 2), want)

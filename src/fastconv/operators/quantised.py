@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,12 @@ from ..checks import layouts
 from ..dtypes import as_dtype
 from ..errors import DTypeError, OutputError, ShapeError
 from ..geometry import Pad, Size, check_choice
+from ..problem import ConvProblem
 from .request import Common, Request, request
 
 _BYTES = ("int8", "uint8")
+#: Zero points that the dtype of the other sign does not need.
+_HALF = {"int8": -128, "uint8": 128}
 #: Elements of sums that are scaled at a time, so that they stay in the cache.
 _BLOCK = 1 << 15
 
@@ -68,8 +73,10 @@ def conv2d_integer(
 
     Notes
     -----
-    N*K*P*Q*(C/groups)*R*S multiply-accumulates. An operand with a zero point, and both where one is
-    signed and the other is not, are copied in 16 bits.
+    N*K*P*Q*(C/groups)*R*S multiply-accumulates. Where the zero point of w is 0, or the middle of
+    its range (-128 for int8, 128 for uint8), bytes are multiplied; x is copied where its dtype is
+    another than that, or its border is not zero. Otherwise both are copied in 16 bits, which takes
+    up to twice the time.
 
     Examples
     --------
@@ -170,6 +177,8 @@ def qlinear_conv2d(
     problem, xp = found.described.problem, module_of(x)
     one, each = _scale("x_scale", x_scale, 1), _scale("w_scale", w_scale, problem.k)
     scale = one * each / _scale("y_scale", y_scale, 1)
+    if not np.isfinite(scale).all():
+        raise ShapeError("x_scale * w_scale / y_scale is too large for float32")
     zero = _zero_point("y_zero_point", y_zero_point, wanted.name, 1)
     if out is None:
         out = xp.empty(problem.out_shape, dtype=wanted)
@@ -203,8 +212,10 @@ def _sums(
     second = _zero_point("w_zero_point", w_zero, w.dtype.name, w.shape[0] if w.ndim == 4 else 1)
     # described before anything is copied, which then has the same sizes
     described = request(function, 2, "y", x, w, x.shape, w.shape, options, bias)
-    x, w = _less(x, first), _less(w, second)
-    return request(function, 2, "y", x, w, x.shape, w.shape, options, described.bias)
+    if not (second == second[:1]).all() or int(second[0]) not in (0, _HALF[w.dtype.name]):
+        x, w = _less(x, first), _less(w, second)
+        return request(function, 2, "y", x, w, x.shape, w.shape, options, described.bias)
+    return _bytes(function, described, int(first[0]), turned=bool(second[0]))
 
 
 def _less(array: Any, zero: Any) -> Any:
@@ -214,6 +225,52 @@ def _less(array: Any, zero: Any) -> Any:
     xp = module_of(array)
     zero = xp.asarray(zero.reshape(-1, *(1,) * (array.ndim - 1)) if zero.size > 1 else zero.item())
     return xp.subtract(array, zero, dtype=np.int16)
+
+
+def _bytes(function: str, described: Request, zero: int, turned: bool) -> Request:
+    """Describe the convolution of the bytes themselves, whose products take half the time.
+
+    ``sum (x - zero) w = sum x w - zero * sum w``: the zero point of x is a matter of the bias. A
+    byte less 128 is the same byte with its first bit turned, as of the other sign: so that w, which
+    is then `turned`, has no zero point, and x, which is then of the same dtype, another one.
+    """
+    x, w, options = described.a, described.b, described.common
+    problem, xp = described.described.problem, module_of(x)
+    if turned:
+        w = _turn(w)
+    if x.dtype != w.dtype:
+        zero += 128 if x.dtype == np.int8 else -128
+        x = _turn(x)
+    if zero == 0:
+        return request(function, 2, "y", x, w, x.shape, w.shape, options, described.bias)
+    if problem.pad_mode == "constant" and any(map(any, problem.pads)):
+        x = _bordered(xp, x, problem, zero)
+        options = replace(options, pad=0)
+    channels = w if w.ndim == 4 else w[None, None]
+    bias = channels.sum(axis=(1, 2, 3), dtype=np.int32) * np.int32(-zero)
+    if described.bias is not None:
+        bias = bias + described.bias.astype(np.int32)
+    return request(function, 2, "y", x, w, x.shape, w.shape, options, bias)
+
+
+def _turn(array: Any) -> Any:
+    """Subtract 128 from uint8, or add it to int8."""
+    other = np.uint8 if array.dtype == np.int8 else np.int8
+    contiguous = module_of(array).ascontiguousarray(array)
+    return (contiguous.view(np.uint8) ^ np.uint8(128)).view(other)
+
+
+def _bordered(xp: Any, x: Any, problem: ConvProblem, zero: int) -> Any:
+    """Copy images into larger ones, whose border is the zero point."""
+    (top, bottom), (left, right) = problem.pad
+    last = -3 if problem.channels_last else -2
+    shape = list(x.shape)
+    shape[last] += top + bottom
+    shape[last + 1] += left + right
+    whole = xp.full(shape, zero, dtype=x.dtype)
+    inside = (slice(top, top + problem.h), slice(left, left + problem.w))
+    whole[(..., *inside) if last == -2 else (..., *inside, slice(None))] = x
+    return whole
 
 
 def _zero_point(name: str, value: Any, dtype: str, channels: int) -> Any:
@@ -252,9 +309,14 @@ def _result_dtype(x: Any, zero: Any, dtype: Any) -> np.dtype[Any]:
 
 
 def _requantise(xp: Any, sums: Any, scale: Any, zero: int, out: Any) -> None:
-    """Scale, round half to even and saturate; a block that fits the cache at a time."""
+    """Scale, round half to even and saturate; a block that fits the cache at a time.
+
+    A number below 2**22 is rounded by adding 1.5 * 2**23, and is then in the last bits of the sum:
+    its lowest byte, plus the zero point modulo 256, is the result.
+    """
     limits = np.iinfo(out.dtype)
-    low, high = limits.min - zero, limits.max - zero
+    low, high = np.float32(limits.min - zero), np.float32(limits.max - zero)
+    lowest = 0 if sys.byteorder == "little" else 3
     more = (None,) * (4 - sums.ndim)
     sums, out = sums[more], out[more]
     step = max(1, _BLOCK // max(1, sums.shape[2] * sums.shape[3]))
@@ -263,7 +325,7 @@ def _requantise(xp: Any, sums: Any, scale: Any, zero: int, out: Any) -> None:
             rows = slice(first, first + step)
             factor = scale[rows] if scale.ndim == 3 else scale
             block = xp.multiply(image[rows], factor, dtype=np.float32, casting="same_kind")
-            xp.rint(block, out=block)
             xp.clip(block, low, high, out=block)
-            block += zero
-            result[rows] = block
+            block += np.float32(1.5 * 2**23)
+            rounded = block.view(np.uint8).reshape(*block.shape, 4)[..., lowest]
+            xp.add(rounded.view(out.dtype), out.dtype.type(zero), out=result[rows])
