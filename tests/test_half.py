@@ -241,11 +241,11 @@ def test_bfloat16_promotes_like_float16_does() -> None:
         ("int32", "float64"), ("float64", "float64"),
     ):  # fmt: skip
         for pair in ((half, np.dtype(other) if other != "bfloat16" else half),):
-            assert promote(*pair) == (want, want, want)
-            assert promote(*pair[::-1]) == (want, want, want)
-    assert promote(half, half, np.dtype("float32")) == ("float32", "float32", "float32")
-    assert promote(np.dtype("f4"), half, half) == ("float32", "float32", "bfloat16")
-    assert promote(half, half, np.dtype("f2")) == ("float32", "float32", "float16")
+            assert promote(*pair)[:3] == (want, want, want)
+            assert promote(*pair[::-1])[:3] == (want, want, want)
+    assert promote(half, half, np.dtype("float32"))[:3] == ("float32", "float32", "float32")
+    assert promote(np.dtype("f4"), half, half)[:3] == ("float32", "float32", "bfloat16")
+    assert promote(half, half, np.dtype("f2"))[:3] == ("float32", "float32", "float16")
     with pytest.raises(fastconv.DTypeError, match="cutting off fractions"):
         promote(half, half, np.dtype("int32"))
 

@@ -355,11 +355,11 @@ def test_promotion_is_numpys(x: str, w: str) -> None:
     ],
 )
 def test_dtype_sets_result_and_accumulator(operands, dtype, promotion) -> None:  # type: ignore[no-untyped-def]
-    assert promote(*map(np.dtype, operands), np.dtype(dtype)) == promotion
+    assert promote(*map(np.dtype, operands), np.dtype(dtype))[:3] == promotion
 
 
-@pytest.mark.parametrize("dtype", ["complex64", "O", "U3", "S3", "M8[s]", "m8[s]", "i4,f4", "V4"])
-def test_what_is_no_real_number_is_refused(dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["O", "U3", "S3", "M8[s]", "m8[s]", "i4,f4", "V4"])
+def test_what_is_no_number_is_refused(dtype: str) -> None:
     for pair in ((dtype, "f4"), ("f4", dtype)):
         with pytest.raises(fastconv.DTypeError, match="does not convolve"):
             promote(*map(np.dtype, pair))

@@ -76,5 +76,5 @@ def test_errors_are_the_ones_numpy_users_expect() -> None:
     assert issubclass(fastconv.SizeError, MemoryError)
     for name in fastconv.__all__:
         assert getattr(fastconv, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'conv3d'"):
-        fastconv.conv3d  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'conv4d'"):
+        fastconv.conv4d  # noqa: B018

@@ -22,6 +22,8 @@ from .errors import (
 )
 from .explanation import Explanation
 from .operators.deform import deform_conv2d
+from .operators.depthwise import depthwise_conv2d, separable_conv2d
+from .operators.filters import convolve2d, correlate2d
 from .operators.forward import conv1d, conv3d
 from .operators.gradients import (
     conv1d_bias_grad,
@@ -34,6 +36,12 @@ from .operators.gradients import (
     conv3d_input_grad,
     conv3d_weight_grad,
 )
+from .operators.per_sample import (
+    conv2d_per_sample,
+    conv2d_per_sample_input_grad,
+    conv2d_per_sample_weight_grad,
+)
+from .operators.quantised import conv2d_integer, qlinear_conv2d
 from .operators.together import Gradients, conv1d_grads, conv2d_grads, conv3d_grads
 from .operators.transposed import (
     conv_transpose1d,
@@ -46,6 +54,7 @@ from .operators.transposed import (
     conv_transpose3d_input_grad,
     conv_transpose3d_weight_grad,
 )
+from .operators.unfold import col2im, im2col, im2col_view
 from .options import options
 from .plan import Conv2dPlan, plan_conv2d
 from .problem import ConvProblem, Cost
@@ -66,6 +75,7 @@ __all__ = [
     "SizeError",
     "__version__",
     "available_backends",
+    "col2im",
     "conv1d",
     "conv1d_bias_grad",
     "conv1d_grads",
@@ -75,6 +85,10 @@ __all__ = [
     "conv2d_bias_grad",
     "conv2d_grads",
     "conv2d_input_grad",
+    "conv2d_integer",
+    "conv2d_per_sample",
+    "conv2d_per_sample_input_grad",
+    "conv2d_per_sample_weight_grad",
     "conv2d_weight_grad",
     "conv3d",
     "conv3d_bias_grad",
@@ -91,11 +105,18 @@ __all__ = [
     "conv_transpose3d",
     "conv_transpose3d_input_grad",
     "conv_transpose3d_weight_grad",
+    "convolve2d",
+    "correlate2d",
     "deform_conv2d",
+    "depthwise_conv2d",
     "explain",
+    "im2col",
+    "im2col_view",
     "options",
     "output_shape",
     "plan_conv2d",
+    "qlinear_conv2d",
+    "separable_conv2d",
     "show_config",
 ]
 

@@ -25,7 +25,8 @@ import numpy as np
 from .activations import ACTIVATIONS
 from .backends import reference
 from .borders import source_index
-from .dtypes import accumulator, float_limits, is_float
+from .dtypes import COMPONENTS, accumulator, float_limits, is_float
+from .errors import DTypeError
 from .problem import ConvProblem
 
 Array = np.ndarray[Any, Any]
@@ -97,6 +98,10 @@ def expected(
     whose bound replaces the strict one.
     O(2 * macs) in longdouble; use `check` with ``channels`` for large problems.
     """
+    if problem.dtype in COMPONENTS:
+        raise DTypeError(
+            f"bounds are those of real numbers, the problem is {problem.dtype}; check its parts"
+        )
     if not is_float(problem.out_dtype):
         y = np.empty(reference.logical_shape(problem), problem.out_dtype)
         reference.run(problem, None, x, w, bias, y)  # type: ignore[arg-type]

@@ -71,7 +71,8 @@ def conv2d(
         the inputs; the result is as if it did not.
     dtype : dtype, optional
         Of result and accumulator. Default: x and w promoted as NumPy does; integers accumulate
-        in int32 (8 and 16 bits) or int64 (wider), exact modulo 2**bits.
+        in int32 (8 and 16 bits) or int64 (wider), exact modulo 2**bits; complex operands make a
+        complex result, each product of real or imaginary parts summed as that of real numbers.
     precision : {"strict", "fast"}, optional
         ``strict`` (default) sums every product in floating point, the same bits for any number
         of threads or images in the batch; ``fast`` permits separable kernels in two passes,
@@ -92,7 +93,7 @@ def conv2d(
     ShapeError
         Sizes that describe no convolution; the message names the shapes and the fix.
     DTypeError
-        Arrays that are not real numbers, or a `dtype` that would cut off fractions.
+        Arrays that are not numbers, or a `dtype` that would cut off fractions or imaginary parts.
     OutputError
         `out` has the wrong shape or dtype, or is read-only.
     BackendUnavailable, BackendUnsupported

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .checks import LAYOUTS
-from .dtypes import Promotion, as_dtype, is_float
+from .dtypes import COMPONENTS, Promotion, as_dtype, is_float
 from .errors import DTypeError, OutputError
 from .problem import ConvProblem
 
@@ -80,10 +80,8 @@ def as_array(name: str, value: Any) -> Any:
             f"NumPy and CuPy arrays: pass numpy.asarray({name})"
         )
     array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise DTypeError(
-            f"{name} is no array of real numbers: {type(value).__name__} {value!r:.60}"
-        )
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"{name} is no array of numbers: {type(value).__name__} {value!r:.60}")
     return array
 
 
@@ -117,7 +115,12 @@ def _named(dtype: str) -> np.dtype[Any]:
 
 
 def readable(xp: Any, array: Any, dtype: str) -> Any:
-    """`array` in native `dtype`, aligned, strides in whole items; copied only where it is not."""
+    """`array` in native `dtype`, aligned, strides in whole items; copied only where it is not.
+
+    Real numbers stay so where `dtype` is complex.
+    """
+    if dtype in COMPONENTS and array.dtype.kind != "c":
+        dtype = COMPONENTS[dtype]
     wanted = _named(dtype)
     if array.dtype != wanted:  # another byte order is another dtype
         return array.astype(wanted)
@@ -132,7 +135,8 @@ def private_copy(array: Any) -> Any:
 def check_bias(bias: Any, dtype: str) -> None:
     """Raise if converting `bias` to the result's `dtype` would lose more than precision."""
     fits = is_float(dtype) or np.can_cast(bias.dtype, dtype, "same_kind")
-    if not (bias.dtype.kind in "biuf" or is_float(bias.dtype)) or not fits:
+    kinds = "biufc" if dtype in COMPONENTS else "biuf"
+    if not (bias.dtype.kind in kinds or is_float(bias.dtype)) or not fits:
         raise DTypeError(
             f"bias has dtype {bias.dtype}, the result is {dtype}; convert the bias, or ask for "
             "another result with dtype="

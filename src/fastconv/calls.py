@@ -13,7 +13,7 @@ import numpy as np
 from . import arguments, dispatch, lowering
 from .backends import Backend, Direct, algorithm_for, direct
 from .dispatch import Choice
-from .dtypes import Promotion, as_dtype, promote
+from .dtypes import COMPONENTS, Promotion, as_dtype, promote
 from .errors import DTypeError
 from .geometry import Shape
 from .options import Options
@@ -126,7 +126,7 @@ def choice_for(
     problem: ConvProblem, options: Options, choice: Choice, w: Any, promotion: Promotion
 ) -> Choice:
     """Return the choice with the algorithm that these very weights get."""
-    if options.precision != "fast":
+    if options.precision != "fast" or problem.dtype in COMPONENTS:
         return choice
     kernel = arguments.kernel(arguments.as_array("w", w), False)
     kernel = arguments.readable(np, kernel, promotion.operand)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .activations import ACTIVATIONS
-from .dtypes import is_float
+from .dtypes import COMPONENTS, is_float
 from .errors import DTypeError, ShapeError, SizeError
 from .geometry import Pair
 
@@ -70,6 +70,8 @@ def check_ranks(function: str, x_rank: int, w_rank: int, layout: str, shapes: ob
         hint = (
             f"; add the channel axis: x[None] (or x[..., None] with layout='{layouts(spatial)[1]}')"
         )
+    elif (x_rank, w_rank) == (4, 5):
+        hint = "; for kernels of each image's own there is conv2d_per_sample, for volumes conv3d"
     elif spatial == 2 and 5 in (x_rank, w_rank):
         hint = "; conv2d convolves images: for volumes there is conv3d"
     elif spatial < 3 and spatial + 3 in (x_rank, w_rank):
@@ -162,6 +164,11 @@ def check_result(
 
 def check_activation_dtype(activation: str | None, computed: str) -> None:
     """Raise if the activation has fractions where the result is an integer."""
+    if activation is not None and computed in COMPONENTS:
+        raise DTypeError(
+            f"activation={activation!r} is a function of real numbers, the result is {computed}; "
+            "leave it out, and apply it to the parts"
+        )
     if activation is None or is_float(computed) or ACTIVATIONS[activation].integers:
         return
     raise DTypeError(

@@ -18,6 +18,8 @@ FLOATS = ("float16", "float32", "float64")
 BFLOAT16 = "bfloat16"
 #: Floats of 16 bits: storage alone, their sums are float32.
 NARROW = ("float16", BFLOAT16)
+#: Complex dtypes, and what their parts are.
+COMPONENTS = {"complex64": "float32", "complex128": "float64"}
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 
@@ -69,12 +71,14 @@ class Promotion(NamedTuple):
     operand : what ``x`` and ``w`` are converted to (a no-op for equal, native dtypes);
     computed : what the backend writes, and accumulates in (floats of 16 bits in float32);
     result : what the caller receives; differs from ``computed`` only where a float of 16 bits was
-        asked for from other operands, and is then rounded once.
+        asked for from other operands, and is then rounded once;
+    real : ``a`` or ``b``, the operand that is real, and stays so, where the other one is complex.
     """
 
     operand: str
     computed: str
     result: str
+    real: str = ""
 
 
 def accumulator(computed: str) -> str:
@@ -83,11 +87,11 @@ def accumulator(computed: str) -> str:
 
 
 def _checked(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
-    supported = (*FLOATS, BFLOAT16, *INTEGERS, "bool")
+    supported = (*FLOATS, BFLOAT16, *INTEGERS, "bool", *COMPONENTS)
     if dtype.names is None and dtype.newbyteorder("=").name in supported:
         return np.dtype("uint8") if dtype.kind == "b" else dtype.newbyteorder("=")
     hint = {
-        "c": "convolve the real and the imaginary part apart",
+        "c": "convert it with .astype('complex128')",
         "O": "convert it, for example with numpy.asarray(..., dtype='float64')",
         "U": "convert it to numbers first",
         "S": "convert it to numbers first",
@@ -120,6 +124,29 @@ def _common(x: np.dtype[Any], w: np.dtype[Any]) -> np.dtype[Any]:
     return bfloat16 if common.name == "float16" else common
 
 
+def _promote_complex(
+    x: np.dtype[Any],
+    w: np.dtype[Any],
+    common: np.dtype[Any],
+    dtype: np.dtype[Any] | None,
+    names: tuple[str, str],
+) -> Promotion:
+    """Promote where x, w or the result is complex."""
+    result = common if dtype is None else _checked(dtype, "dtype=")
+    if common.kind != "c":
+        raise DTypeError(
+            f"dtype={result} makes complex numbers of {names[0]} {x} and {names[1]} {w}, which are "
+            f"real; leave dtype out, or convert one with .astype({result.name!r})"
+        )
+    if result.kind != "c":
+        raise DTypeError(
+            f"dtype={result} cannot hold the complex result of {names[0]} {x} and {names[1]} {w}; "
+            "leave dtype out, and take the .real or .imag of the result"
+        )
+    real = "a" if x.kind != "c" else "b" if w.kind != "c" else ""
+    return Promotion(result.name, result.name, result.name, real)
+
+
 @lru_cache(maxsize=512)
 def promote(
     x: np.dtype[Any],
@@ -134,11 +161,13 @@ def promote(
     bfloat16 meets integers as float16 does, and float16 in float32.
 
     Integers of 8 and 16 bits accumulate in int32, wider ones in int64 (uint64 among itself), exact
-    modulo 2**bits of that dtype. Raises `DTypeError` for anything that is not a real number, and
-    for a `dtype` that would silently cut off fractions.
+    modulo 2**bits of that dtype. Raises `DTypeError` for anything that is not a number, and for a
+    `dtype` that would silently cut off fractions or imaginary parts.
     """
     x, w = _checked(x, names[0]), _checked(w, names[1])
     common = _common(x, w)
+    if common.kind == "c" or (dtype is not None and dtype.kind == "c"):
+        return _promote_complex(x, w, common, dtype, names)
     if common.kind in "iu" and dtype is None:
         result = _default_result(common, max(x.itemsize, w.itemsize))
     else:

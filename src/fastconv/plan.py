@@ -14,7 +14,7 @@ from . import arguments, calls, dispatch
 from .backends import Direct, Weights, pack
 from .calls import Call
 from .checks import array_axes, format_shape
-from .dtypes import as_dtype
+from .dtypes import COMPONENTS, as_dtype
 from .errors import DTypeError, ShapeError
 from .explanation import Explanation
 from .geometry import Pad, Shape, Size
@@ -97,6 +97,11 @@ def plan_conv2d(
         _image_shape(x_shape), image, w, stride, pad, dilation, groups, bias, activation,
         pad_mode, layout, dtype,
     )  # fmt: skip
+    if described.problem.dtype in COMPONENTS:
+        raise DTypeError(
+            f"plans take real numbers, this one was asked for x of {image} and w of {w.dtype}; "
+            "conv2d takes complex ones"
+        )
     call = Call(described, resolve(backend, precision, threads, workspace), arrays)
     return Conv2dPlan(call, w, bias, bool(flip), image, None if dtype is None else as_dtype(dtype))
 

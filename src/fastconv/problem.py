@@ -12,7 +12,7 @@ from . import checks, geometry
 from .activations import ACTIVATIONS
 from .borders import PAD_MODES
 from .checks import LAYOUTS, array_axes, format_shape, weight_axes
-from .dtypes import Promotion, itemsize
+from .dtypes import COMPONENTS, Promotion, itemsize
 from .errors import ShapeError, SizeError
 from .sizes import ConvSizes, Depth, Result, Spatial
 
@@ -24,7 +24,8 @@ class Cost:
     Attributes
     ----------
     macs : int
-        Multiply-accumulates.
+        Multiply-accumulates of real numbers: four for one of two complex numbers, two for one of
+        a real and a complex number.
     flops : int
         2 * macs: a multiply and an add each.
     bytes : int
@@ -143,7 +144,7 @@ class ConvProblem(ConvSizes):
         problem = cls(
             n, c, h, w, k, r, s, (sh, sw), (around[1], around[2]), (dh, dw), g, pad_mode, layout,
             promotion.operand, promotion.computed, bias_shape is not None, activation, rank,
-            Depth(d, t, sd, around[0], dd), result,
+            Depth(d, t, sd, around[0], dd), result, promotion.real,
         )  # fmt: skip
         checks.check_result(problem.y_image, image, kernel, pads, dilations, shapes)
         problem._check_bytes()
@@ -181,6 +182,8 @@ class ConvProblem(ConvSizes):
         x = self.n * self.c * self.depth.size * self.h * self.w
         y = self.n * self.k * self.depth.outputs * self.p * self.q
         macs = y * (self.c // self.groups) * self.taps
+        if self.dtype in COMPONENTS:
+            macs *= 2 if self.real else 4
         read = x + kernel + y - self.out_elements
         channels = self.c if self.result == "x" else self.k
         bias = channels * itemsize(self.out_dtype) if self.bias else 0

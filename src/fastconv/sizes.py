@@ -87,6 +87,8 @@ class ConvSizes:
     result : {"y", "x", "w"}
         Which array is computed from the other two, all described by the sizes of the convolution
         that makes y of x and w.
+    real : {"", "a", "b"}
+        Where `dtype` is complex, the operand that is of real numbers: the first or the second one.
     """
 
     n: int
@@ -109,6 +111,7 @@ class ConvSizes:
     rank: int = 4
     depth: Depth = FLAT
     result: Result = "y"
+    real: str = ""
 
     @property
     def spatial(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from ..deformable import DeformProblem
+from ..dtypes import COMPONENTS
 from ..options import Options
 from ..problem import ConvProblem
 
@@ -83,8 +84,10 @@ def computes(backend: Backend, problem: ConvProblem) -> bool:
     """Whether `backend` computes a problem as it stands; others are split (`fastconv.lowering`).
 
     Every backend computes y of images of two dimensions. One that computes more has a function
-    ``computes(problem)`` that says what.
+    ``computes(problem)`` that says what. None computes complex numbers.
     """
+    if problem.dtype in COMPONENTS:
+        return False
     if problem.result == "y" and problem.spatial == 2:
         return True
     function = getattr(backend, "computes", None)
@@ -128,7 +131,7 @@ def algorithm_for(backend: Backend, problem: ConvProblem, options: Options, w: A
     A backend for which that is so has a function ``algorithm_for(problem, options, w)``.
     """
     function = getattr(backend, "algorithm_for", None)
-    if function is None:
+    if function is None or not computes(backend, problem):
         return backend.algorithm(problem, options)
     algorithm: Algorithm = function(problem, options, w)
     return algorithm
@@ -142,7 +145,7 @@ def direct(
     A backend that has one has a function ``direct(problem, options, flip, image)``; with x of
     dtype `image`, which may be another than the problem's, it may serve or decline.
     """
-    function = getattr(backend, "direct", None)
+    function = getattr(backend, "direct", None) if computes(backend, problem) else None
     found: Direct | None = None if function is None else function(problem, options, flip, image)
     return found
 

@@ -15,9 +15,10 @@ from functools import lru_cache
 from typing import Any
 
 from ..backends import Algorithm, Backend, Weights, computes, pack
+from ..dtypes import COMPONENTS
 from ..options import Options
 from ..problem import ConvProblem
-from . import borders, input_grad, volume, weight_grad
+from . import borders, input_grad, planar, volume, weight_grad
 from .way import Key, Way
 
 
@@ -51,6 +52,10 @@ def algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algor
     """Name what runs for `problem`, and the most scratch memory that any part of it takes."""
     if computes(backend, problem):
         return backend.algorithm(problem, options)
+    if problem.dtype in COMPONENTS:
+        whole = canonical(problem)
+        real = algorithm(backend, planar.part(whole), options)
+        return Algorithm(real.name, real.scratch_bytes + planar.scratch_bytes(whole))
     each = [backend.algorithm(part, options) for part in parts(backend, problem)]
     names = dict.fromkeys(algorithm.name for algorithm in each)
     own = volume.scratch_bytes if problem.spatial == 3 else borders.scratch_bytes
@@ -117,6 +122,8 @@ def run(
 
 def _way(problem: ConvProblem) -> Way:
     """Return the module that splits a problem."""
+    if problem.dtype in COMPONENTS:
+        return planar
     if problem.spatial == 3:
         return volume
     if problem.pad_mode != "constant":

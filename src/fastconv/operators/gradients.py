@@ -47,6 +47,7 @@ _INPUT = """Gradient with respect to x of ``sum(gy * {conv}(x, w))``.
     -----
     As many multiply-accumulates as `{conv}`, fewer at the borders. One convolution for each phase
     of the stride; no zeros are inserted. The same bits for any number of threads.
+    Complex numbers: the transpose takes the conjugate of w, as PyTorch's gradients do.
     """
 
 _WEIGHT = """Gradient with respect to w of ``sum(gy * {conv}(x, w))``.
@@ -82,6 +83,8 @@ _WEIGHT = """Gradient with respect to w of ``sum(gy * {conv}(x, w))``.
     -----
     As many multiply-accumulates as `{conv}`. Each element is a sum over images and pixels in one
     fixed order: the same bits for any number of threads.
+    Complex numbers: sums of gy times the conjugate of x, as PyTorch's gradients; take the real part
+    where w is real.
     """
 
 

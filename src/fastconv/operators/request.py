@@ -44,6 +44,12 @@ def held(name: str, value: Any, dtype: Any = None) -> Any:
     return arguments.as_array(name, value)
 
 
+def conjugated(array: Any) -> Any:
+    """Return the conjugate of complex numbers; of anything else itself."""
+    complex_numbers = array.dtype.kind == "c" and not isinstance(array, Held)
+    return array.conj() if complex_numbers else array
+
+
 @dataclass(frozen=True)
 class Common:
     """Arguments that all operators share, as the caller wrote them."""

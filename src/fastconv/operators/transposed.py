@@ -9,7 +9,7 @@ from ..errors import ShapeError
 from ..geometry import Pair, Shape
 from ..sizes import Spatial
 from .naming import named, sizes_of
-from .request import Common, Operator, Request, held, request
+from .request import Common, Operator, Request, conjugated, held, request
 
 _WORDS = """Transposed convolution: the gradient of {conv} with respect to its input.
 
@@ -138,6 +138,7 @@ def _transposed(spatial: Spatial) -> Any:
         threads: int | None = None,
     ) -> Request:
         x, w = held("x", x, dtype), held("w", w, dtype)
+        w = conjugated(w)  # the gradient that it is computed as conjugates w
         bias = None if bias is None else held("bias", bias, dtype)
         sizes = _Sizes(name, spatial, tuple(x.shape), tuple(w.shape), layout, groups)
         pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
@@ -184,6 +185,7 @@ def _input_grad(spatial: Spatial) -> Any:
             stride, pads, dilation, groups, "constant", sizes.layout, flip, out, dtype, precision,
             backend, threads,
         )  # fmt: skip
+        w = conjugated(w)
         return request(name, spatial, "y", gy, w, tuple(gy.shape), tuple(w.shape), common)
 
     return named(input_grad, name, _INPUT, spatial, "conv_transpose")
@@ -221,6 +223,7 @@ def _weight_grad(spatial: Spatial) -> Any:
             stride, pads, dilation, groups, "constant", sizes.layout, flip, out, dtype, precision,
             backend, threads,
         )  # fmt: skip
+        gy, x = conjugated(gy), conjugated(x)  # it conjugates the first one, and is to do the other
         return request(name, spatial, "w", gy, x, tuple(gy.shape), kernel, common)
 
     return named(weight_grad, name, _WEIGHT, spatial, "conv_transpose")
