@@ -203,7 +203,7 @@ TABLE = [
             [[None]], [["a"]], "image", {1: 2}, datetime.date(2000, 1, 1), object(),
         )
     ] + [
-        call(ONE, np.ones(TAP, object)), call(ONE, np.ones(TAP, "c16")), call(ONE, None),
+        call(ONE, np.ones(TAP, object)), call(ONE, None),
         call(ONE, TAP, "bias", bias=np.ones(1, object)), call(ONE, TAP, "bias", bias=["a"]),
     ], "T"),
     Row(38, "subclasses: masked", [
