@@ -1,73 +1,18 @@
-// Compiled once per instruction set, with FASTCONV_ISA, FASTCONV_VECTOR_BYTES and
-// FASTCONV_TABLE set by CMakeLists.txt. Everything but the table has internal linkage, and no
-// standard C++ header is included: the linker may keep one copy of an inline function for the
-// whole library, and must not find one compiled for a newer processor here.
-#include "kernels/deform.hpp"
+// The table of one instruction set, compiled with FASTCONV_ISA, FASTCONV_VECTOR_BYTES and the names
+// of the tables set by CMakeLists.txt. See isa.hpp for what such sources may include.
 #include "kernels/depthwise.hpp"
-#include "kernels/direct_channels.hpp"
-#include "kernels/direct_filter.hpp"
-#include "kernels/direct_pointwise.hpp"
-#include "kernels/dot_product.hpp"
-#include "kernels/im2col_gemm.hpp"
 #include "kernels/kernels.hpp"
-#include "kernels/peak.hpp"
-#include "kernels/weight_grad.hpp"
-#include "kernels/weight_grad_depthwise.hpp"
-#include "kernels/winograd.hpp"
 
 #define FASTCONV_TEXT_(x) #x
 #define FASTCONV_TEXT(x) FASTCONV_TEXT_(x)
 
 namespace fastconv {
-namespace FASTCONV_ISA {
-namespace {
 
-template <class T>
-constexpr Kernels<T> kernels() {
-    Kernels<T> table{};
-    table.tile = {kRows, kCols<T>};
-    table.lanes = kLanes<T>;
-    table.max_depth_block = kMaxDepthBlock<T>;
-    table.row_panel_lanes = kStepPitch<T>;
-    table.half_rows = kHalfRows;
-    table.im2col_gemm_scratch = im2col_gemm_scratch<T>;
-    table.im2col_gemm_task = im2col_gemm_task<T>;
-    table.im2col_gemm_packed = packed_group_elements<T>;
-    table.im2col_gemm_pack = im2col_gemm_pack<T>;
-    table.deform_pack = deform_pack<T>;
-    table.deform_task = deform_task<T>;
-    table.interleave_channels = interleave_channels<T>;
-    table.depthwise = depthwise_kernels<T>();
-    table.dot_images = kDotImages;
-    table.dot_scratch = dot_scratch<T>;
-    table.dot_task = dot_task<T>;
-    table.filter_tile = {kFilterRows, kFilterVectors};
-    table.filter_pack = filter_pack<T>;
-    table.filter_task = filter_task<T>;
-    table.channel_outputs = kChannelOutputs;
-    table.channels_scratch = channels_scratch<T>;
-    table.channels_packed = lane_weights<T>;
-    table.channels_pack = pack_lanes<T>;
-    table.channels_task = channels_task<T>;
-    table.pointwise_task = pointwise_task<T>;
-    table.winograd_row_tile = kRows;
-    table.winograd_scratch = winograd_scratch<T>;
-    table.winograd_task = winograd_task<T>;
-    table.winograd_pack = winograd_pack_task<T>;
-    table.weight_grad_scratch = weight_grad_scratch<T>;
-    table.weight_grad_task = weight_grad_task<T>;
-    table.depthwise_grad_scratch = depthwise_grad_scratch<T>;
-    table.depthwise_grad_task = depthwise_grad_task<T>;
-    table.peak_loop = peak_loop<T>;
-    return table;
-}
-
-}  // namespace
-}  // namespace FASTCONV_ISA
-
+extern const Kernels<float> FASTCONV_FLOATS;
+extern const Kernels<double> FASTCONV_DOUBLES;
 extern const KernelTable FASTCONV_TABLE;
-const KernelTable FASTCONV_TABLE = {
-    FASTCONV_TEXT(FASTCONV_ISA), FASTCONV_ISA::kernels<float>(), FASTCONV_ISA::kernels<double>(),
-    FASTCONV_ISA::depthwise_kernels<Float16>(), FASTCONV_ISA::depthwise_kernels<Bfloat16>()};
+const KernelTable FASTCONV_TABLE = {FASTCONV_TEXT(FASTCONV_ISA), FASTCONV_FLOATS, FASTCONV_DOUBLES,
+                                    FASTCONV_ISA::depthwise_kernels<Float16>(),
+                                    FASTCONV_ISA::depthwise_kernels<Bfloat16>()};
 
 }  // namespace fastconv

@@ -265,8 +265,8 @@ struct Kernels {
 
 struct KernelTable {
     const char* isa;
-    Kernels<float> f32;
-    Kernels<double> f64;
+    const Kernels<float>& f32;
+    const Kernels<double>& f64;
     DepthwiseKernels<Float16> depthwise_f16;
     DepthwiseKernels<Bfloat16> depthwise_bf16;
 };
