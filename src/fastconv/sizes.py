@@ -113,12 +113,12 @@ class ConvSizes:
     result: Result = "y"
     real: str = ""
 
-    @property
+    @cached_property
     def spatial(self) -> int:
         """Dimensions of an image: 1, 2 or 3."""
         return len(self.layout) - 2
 
-    @property
+    @cached_property
     def channels_last(self) -> bool:
         """Whether the channels of a pixel are neighbours in the caller's images."""
         return self.layout.endswith("C") and self.rank != self.spatial

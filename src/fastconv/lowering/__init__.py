@@ -11,15 +11,15 @@ and the gradient of y for that of w. Images are (N, C, [D,] [H,] W) whatever the
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
-from ..backends import Algorithm, Backend, Weights, computes, pack
+from ..backends import Algorithm, Backend, Direct, Ready, Weights, computes, pack, ready
 from ..dtypes import COMPONENTS
 from ..options import Options
 from ..problem import ConvProblem
 from . import borders, input_grad, planar, volume, weight_grad
-from .way import Key, Way
+from .way import Key, Run, Way
 
 
 @lru_cache(maxsize=1024)
@@ -66,8 +66,8 @@ def algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algor
 class Kept:
     """Weights of a plan, packed part by part when they are first used; any number of threads."""
 
-    def __init__(self, image: str) -> None:
-        self._image = image
+    def __init__(self, problem: ConvProblem, image: str) -> None:
+        self._problem, self._image = problem, image
         self._packed: dict[Key, Weights] = {}
 
     @property
@@ -75,49 +75,80 @@ class Kept:
         """Bytes of the weights packed so far."""
         return sum(weights.packed_bytes for weights in self._packed.values())
 
+    @property
+    def direct(self) -> Direct | None:
+        """The short way from a caller's arrays, once weights are packed that are all there are."""
+        whole = self._packed.get(())
+        return None if whole is None else whole.direct
+
     def run(
-        self, backend: Backend, part: ConvProblem, options: Options, a: Any, b: Any, bias: Any,
+        self, backend: Backend, options: Options, part: ConvProblem, a: Any, b: Any, bias: Any,
         out: Any, key: Key,
     ) -> None:  # fmt: skip
         """Compute a part whose weights are always those of the same `key`."""
         weights = self._packed.get(key)
         if weights is None:
-            packed = pack(backend, part, options, b, bias, self._image)
+            held = part
+            if (
+                not key and options.precision == "strict"
+            ):  # the same sizes, as the caller holds them
+                held = self._problem
+            packed = pack(backend, held, options, b, bias, self._image)
             weights = self._packed.setdefault(key, packed)
         weights.run(part, options, a, out)
 
 
-def run(
-    backend: Backend,
-    problem: ConvProblem,
-    options: Options,
-    a: Any,
-    b: Any,
-    bias: Any,
-    out: Any,
-    kept: Kept | None = None,
-) -> None:
-    """Compute `problem` into `out` by the problems that `backend` computes.
+class Lowered:
+    """A problem by the problems that `backend` computes, looked up when they are first met.
 
-    `kept` are packed weights, of a plan whose b and bias never change.
+    ``lowered(a, b, bias, out)`` computes, any number of threads at once. `kept` are packed weights,
+    of a plan whose b and bias never change.
     """
-    if kept is None and computes(backend, problem):
-        backend.run(problem, options, a, b, bias, out)
-        return
 
-    def inner(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
-        if part.out_elements == 0:
+    def __init__(
+        self, backend: Backend, problem: ConvProblem, options: Options, kept: Kept | None = None
+    ) -> None:
+        self._backend, self._options, self._kept = backend, options, kept
+        self._signals = problem.spatial == 1
+        self._whole = canonical(problem)
+        self._ready: Ready | None = None
+        if kept is None and computes(backend, problem):
+            self._ready = ready(backend, problem, options)
+        self._parts: dict[ConvProblem, Run] = {}
+
+    def __call__(self, a: Any, b: Any, bias: Any, out: Any) -> None:
+        """Compute into `out`."""
+        if self._ready is not None:
+            self._ready(a, b, bias, out)
             return
-        if not computes(backend, part):
-            _way(part).run(inner, part, a, b, bias, out, key)
-        elif kept is not None:
-            kept.run(backend, part, options, a, b, bias, out, key)
-        else:
-            backend.run(part, options, a, b, bias, out)
+        if self._signals:
+            a, b, out = a[:, :, None], b[:, :, None], out[:, :, None]
+        self._inner(self._whole, a, b, bias, out, ())
 
-    if problem.spatial == 1:
-        a, b, out = (array[:, :, None] for array in (a, b, out))
-    inner(canonical(problem), a, b, bias, out, ())
+    def _inner(self, part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
+        compute = self._parts.get(part)
+        if compute is None:
+            compute = self._parts[part] = self._find(part)
+        compute(part, a, b, bias, out, key)
+
+    def _find(self, part: ConvProblem) -> Run:
+        """Return what computes a part."""
+        if part.out_elements == 0:
+            return _nothing
+        if not computes(self._backend, part):
+            return partial(_way(part).run, self._inner)
+        if self._kept is not None:
+            return partial(self._kept.run, self._backend, self._options)
+        compute = ready(self._backend, part, self._options)
+
+        def run(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
+            compute(a, b, bias, out)
+
+        return run
+
+
+def _nothing(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
+    """Compute a part without elements."""
 
 
 def _way(problem: ConvProblem) -> Way:

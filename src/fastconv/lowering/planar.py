@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from ..arguments import module_of
@@ -30,6 +31,7 @@ def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
     yield part(problem)
 
 
+@lru_cache(maxsize=1024)
 def part(problem: ConvProblem) -> ConvProblem:
     """Return the convolution of real numbers."""
     dtype = COMPONENTS[problem.dtype]

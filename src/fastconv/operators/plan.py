@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import arguments, calls, dispatch, lowering
+from ..backends import Direct
 from ..calls import Call
 from ..dtypes import Promotion
 from ..errors import DTypeError
@@ -44,8 +45,9 @@ class OperatorPlan:
             w = arguments.private_copy(request.b)
             bias = None if request.bias is None else arguments.private_copy(request.bias)
             self._kernel, self._addend = self._call.readable_weights(w, bias, common.flip)
-        self._kept = lowering.Kept(request.a.dtype.name)
-        self._calls: dict[int, Call] = {}
+        self._kept = lowering.Kept(self.problem, request.a.dtype.name)
+        self._calls: dict[int, tuple[Call, lowering.Lowered]] = {}
+        self._direct: Direct | None = None
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         """Compute from the first operand: x, or the gradient of y for an input gradient.
@@ -59,22 +61,26 @@ class OperatorPlan:
         OutputError, MemoryError
             As the call.
         """
+        if self._direct is not None:
+            y = self._direct(x, out)
+            if y is not None:
+                return y
         name = calls.OPERANDS[self.problem.result][0]
         arrays = arguments.array_kind(x, self._kernel, out, names=f"{name}, w, bias and out")
         x = arguments.as_array(name, x)
-        call = self._for_batch(batch_of(self.problem, tuple(x.shape)))
+        call, lowered = self._for_batch(batch_of(self.problem, x.shape))
         self._check_dtype(name, x.dtype)
         if out is not None:
             arguments.check_output(call.xp, call.problem, call.promotion, out)
         with arguments.on_device(arrays, **{name: x}, w=self._kernel, out=out):
 
             def compute(image: Any, target: Any) -> None:
-                lowering.run(
-                    call.backend, call.problem, call.options, image, self._kernel, self._addend,
-                    target, self._kept,
-                )  # fmt: skip
+                lowered(image, self._kernel, self._addend, target)
 
-            return call.compute(x, (), out, compute)
+            y = call.compute(x, (), out, compute)
+        if self._direct is None and call.promotion.result == call.promotion.computed:
+            self._direct = self._kept.direct
+        return y
 
     def explain(self) -> Explanation:
         """Say what the plan runs, and why."""
@@ -98,16 +104,15 @@ class OperatorPlan:
         )  # fmt: skip
         return OperatorPlan, (replace(self._request, common=common),)
 
-    def _for_batch(self, n: int) -> Call:
-        if n == self.problem.n:
-            return self._call
-        call = self._calls.get(n)
-        if call is None:
-            call = self._call.with_batch(n)
+    def _for_batch(self, n: int) -> tuple[Call, lowering.Lowered]:
+        found = self._calls.get(n)
+        if found is None:
+            call = self._call if n == self.problem.n else self._call.with_batch(n)
+            found = call, lowering.Lowered(call.backend, call.problem, call.options, self._kept)
             if len(self._calls) >= REMEMBERED:
                 self._calls = {}
-            self._calls[n] = call
-        return call
+            self._calls[n] = found
+        return found
 
     def _check_dtype(self, name: str, dtype: np.dtype[Any]) -> None:
         planned = self._request.a.dtype

@@ -10,13 +10,13 @@ from typing import Any, Generic, ParamSpec
 import numpy as np
 
 from .. import arguments, calls, dispatch
-from ..calls import Described
+from ..calls import Call, Described
 from ..checks import array_axes, format_shape
 from ..dtypes import as_dtype
 from ..errors import ShapeError
 from ..explanation import Explanation
 from ..geometry import Shape
-from ..options import resolve
+from ..options import current, resolve
 from ..problem import Cost
 from ..sizes import Result, Spatial
 from .plan import OperatorPlan
@@ -78,8 +78,8 @@ class Request:
     described: Described
     common: Common
 
-    def run(self) -> Any:
-        """Compute it."""
+    def call(self) -> Call:
+        """Check what depends on the arrays, and choose."""
         common = self.common
         shapes = [v.shape for v in (self.a, self.b, self.bias) if isinstance(v, Held)]
         if shapes:
@@ -92,8 +92,11 @@ class Request:
         arrays = arguments.array_kind(self.a, self.b, self.bias, common.out, names=names)
         if common.out is not None:
             arguments.check_output(calls.namespace(arrays), *self.described, common.out)
-        call = calls.call_for(self.described, options, arrays)
-        return call.run(self.a, self.b, self.bias, common.out, common.flip)
+        return calls.call_for(self.described, options, arrays)
+
+    def run(self) -> Any:
+        """Compute it."""
+        return self.call().run(self.a, self.b, self.bias, self.common.out, self.common.flip)
 
     def plan(self) -> OperatorPlan:
         """Fix the weights, for many first operands."""
@@ -166,7 +169,21 @@ class Operator(Generic[P]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Compute."""
-        return self._describe(*args, **kwargs).run()
+        around = current()
+        key = calls.key_of(self, around, args, kwargs)
+        known = None if key is None else calls.remembered(key)
+        if known is not None:
+            return known.again(args, kwargs)
+        request = self._describe(*args, **kwargs)
+        if type(request) is not Request:
+            return request.run()
+        call, common = request.call(), request.common
+        if key is not None:
+            operands = request.a, request.b, request.bias, common.out
+            places = calls.places_of(operands, args, kwargs)
+            if places is not None:
+                calls.remember(key, call, common.flip, request.a.dtype.name, around, places)
+        return call.run(request.a, request.b, request.bias, common.out, common.flip)
 
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Say what a call would run, and why; see `fastconv.explain`."""
