@@ -176,7 +176,7 @@ class Remembered(NamedTuple):
     def again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make an operator's call with the arrays that stand where those of the first one did."""
         a, b, bias, out = [
-            None if place is None else args[place] if type(place) is int else kwargs[place]
+            None if place is None else kwargs[place] if isinstance(place, str) else args[place]
             for place in self.places
         ]
         if self.direct is not None:

@@ -173,17 +173,17 @@ class ConvSizes:
         extent = {"N": self.n, "C": channels, **dict(zip(names, image, strict=True))}
         return tuple(extent[a] for a in array_axes(self.rank, self.layout))
 
-    @property
+    @cached_property
     def x_shape(self) -> Shape:
         """Shape of x as the caller holds it."""
         return self._held(self.c, self.x_image)
 
-    @property
+    @cached_property
     def y_shape(self) -> Shape:
         """Shape of the convolution's output as the caller holds it."""
         return self._held(self.k, self.y_image)
 
-    @property
+    @cached_property
     def w_shape(self) -> Shape:
         """Shape of w, channels always among it."""
         return (self.k, self.c // self.groups, *self.kernel)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from .. import checks
@@ -204,7 +203,7 @@ def _run(
             raise ShapeError(f"bias has shape {bias.shape}, expected (K={k},) or (N={n}, K={k})")
         rows = bias[0] if n else held("bias", (k,), bias.dtype)
     # one image first: what is wrong with the call is said in the caller's shapes
-    common = replace(common, layout=layout)
+    common = common._replace(layout=layout)
     alone = request(function, 2, result, a, b, x_shape, w_shape[1:], common, rows, activation)
     if result != "y":
         check_output_gradient(alone, b if result == "w" else a)
@@ -222,8 +221,8 @@ def _run(
     joined: Shape = (n * k, *w_shape[2:])
     if result != "w":
         joined = (1, n * problem.out_shape[1 if layout == "NCHW" else 3], *_extent(problem, result))
-    inside = replace(
-        common, groups=n * problem.groups, layout="NCHW",
+    inside = common._replace(
+        groups=n * problem.groups, layout="NCHW",
         out=out.reshape(joined) if direct else None,
     )  # fmt: skip
     first = _joined(a, layout)

@@ -46,8 +46,9 @@ class OperatorPlan:
             bias = None if request.bias is None else arguments.private_copy(request.bias)
             self._kernel, self._addend = self._call.readable_weights(w, bias, common.flip)
         self._kept = lowering.Kept(self.problem, request.a.dtype.name)
-        self._calls: dict[int, tuple[Call, lowering.Lowered]] = {}
+        self._calls: dict[tuple[int, ...], tuple[Call, lowering.Lowered]] = {}
         self._direct: Direct | None = None
+        self._rounds = self._call.promotion.result != self._call.promotion.computed
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         """Compute from the first operand: x, or the gradient of y for an input gradient.
@@ -65,22 +66,36 @@ class OperatorPlan:
             y = self._direct(x, out)
             if y is not None:
                 return y
+        if (
+            type(x) is type(self._kernel) is np.ndarray
+            and out is None
+            and x.dtype == self._request.a.dtype
+            and x.shape in self._calls
+        ):
+            y = self._compute(*self._calls[x.shape], x, None)
+        else:
+            y = self._checked(x, out)
+        if not self._rounds:
+            self._direct = self._kept.direct
+        return y
+
+    def _checked(self, x: Any, out: Any) -> Any:
+        """Look at the arrays, and compute."""
         name = calls.OPERANDS[self.problem.result][0]
         arrays = arguments.array_kind(x, self._kernel, out, names=f"{name}, w, bias and out")
         x = arguments.as_array(name, x)
-        call, lowered = self._for_batch(batch_of(self.problem, x.shape))
+        call, lowered = self._for_shape(tuple(x.shape))
         self._check_dtype(name, x.dtype)
         if out is not None:
             arguments.check_output(call.xp, call.problem, call.promotion, out)
         with arguments.on_device(arrays, **{name: x}, w=self._kernel, out=out):
+            return self._compute(call, lowered, x, out)
 
-            def compute(image: Any, target: Any) -> None:
-                lowered(image, self._kernel, self._addend, target)
+    def _compute(self, call: Call, lowered: lowering.Lowered, x: Any, out: Any) -> Any:
+        def compute(image: Any, target: Any) -> None:
+            lowered(image, self._kernel, self._addend, target)
 
-            y = call.compute(x, (), out, compute)
-        if self._direct is None and call.promotion.result == call.promotion.computed:
-            self._direct = self._kept.direct
-        return y
+        return call.compute(x, (), out, compute)
 
     def explain(self) -> Explanation:
         """Say what the plan runs, and why."""
@@ -98,20 +113,20 @@ class OperatorPlan:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments: packed weights belong to this machine's processor."""
         options = self._call.options
-        common = replace(
-            self._request.common, out=None, backend=options.backend, precision=options.precision,
-            threads=options.threads,
-        )  # fmt: skip
+        common = self._request.common._replace(
+            out=None, backend=options.backend, precision=options.precision, threads=options.threads
+        )
         return OperatorPlan, (replace(self._request, common=common),)
 
-    def _for_batch(self, n: int) -> tuple[Call, lowering.Lowered]:
-        found = self._calls.get(n)
+    def _for_shape(self, shape: tuple[int, ...]) -> tuple[Call, lowering.Lowered]:
+        found = self._calls.get(shape)
         if found is None:
+            n = batch_of(self.problem, shape)
             call = self._call if n == self.problem.n else self._call.with_batch(n)
             found = call, lowering.Lowered(call.backend, call.problem, call.options, self._kept)
             if len(self._calls) >= REMEMBERED:
                 self._calls = {}
-            self._calls[n] = found
+            self._calls[shape] = found
         return found
 
     def _check_dtype(self, name: str, dtype: np.dtype[Any]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import update_wrapper
-from typing import Any, Generic, ParamSpec
+from functools import partial, update_wrapper
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec
 
 import numpy as np
 
@@ -19,9 +19,17 @@ from ..geometry import Shape
 from ..options import current, resolve
 from ..problem import Cost
 from ..sizes import Result, Spatial
+from .naming import named
 from .plan import OperatorPlan
 
 P = ParamSpec("P")
+
+
+class Kind(NamedTuple):
+    """Which of the operators that differ in the dimensions of their images alone."""
+
+    name: str
+    spatial: Spatial
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,7 @@ def conjugated(array: Any) -> Any:
     return array.conj() if complex_numbers else array
 
 
-@dataclass(frozen=True)
-class Common:
+class Common(NamedTuple):
     """Arguments that all operators share, as the caller wrote them."""
 
     stride: Any = 1
@@ -66,6 +73,19 @@ class Common:
     precision: str | None = None
     backend: str | None = None
     threads: int | None = None
+
+    @classmethod
+    def among(cls, arguments: dict[str, Any]) -> Common:
+        """Those of a call's arguments, which bear the same names in every operator: its locals."""
+        return cls(**{name: arguments[name] for name in cls._fields if name in arguments})
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not the defaults, by their names."""
+        pairs = zip(self._fields, self, DEFAULTS, strict=True)
+        return {name: value for name, value, default in pairs if value is not default}
+
+
+DEFAULTS = Common()
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,17 @@ def request(
     return Request(a, b, bias, described, common)
 
 
+def forward(function: str, spatial: Spatial, arguments: dict[str, Any]) -> Request:
+    """Describe the convolution that a call's arguments, its locals, make of x and w."""
+    dtype, bias = arguments["dtype"], arguments["bias"]
+    x, w = held("x", arguments["x"], dtype), held("w", arguments["w"], dtype)
+    bias = None if bias is None else held("bias", bias, dtype)
+    return request(
+        function, spatial, "y", x, w, x.shape, w.shape, Common.among(arguments), bias,
+        arguments["activation"],
+    )  # fmt: skip
+
+
 def check_output_gradient(request: Request, gy: Any) -> Request:
     """Raise unless gy has the shape of the convolution's output."""
     problem = request.described.problem
@@ -166,6 +197,28 @@ class Operator(Generic[P]):
     def __init__(self, describe: Callable[P, Request]) -> None:
         self._describe = describe
         update_wrapper(self, describe)
+
+    @classmethod
+    def of_every_rank(
+        cls,
+        describe: Callable[Concatenate[Kind, P], Request],
+        name: str,
+        doc: str,
+        family: str = "conv",
+    ) -> tuple[Operator[P], Operator[P], Operator[P]]:
+        """Return the operators of one, two and three dimensions.
+
+        `describe` takes a `Kind` before the caller's arguments; `name` has ``{d}`` in it, and `doc`
+        what `naming.named` fills in.
+        """
+
+        def operator(spatial: Spatial) -> Operator[P]:
+            kind = Kind(name.format(d=spatial), spatial)
+            made = cls(partial(describe, kind))
+            named(made, kind.name, doc, spatial, family)
+            return made
+
+        return operator(1), operator(2), operator(3)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Compute."""
@@ -195,6 +248,10 @@ class Operator(Generic[P]):
 
     def output_shape(self, *args: P.args, **kwargs: P.kwargs) -> Shape:
         """Shape of a call's result."""
+        key = calls.key_of(self, current(), args, kwargs)
+        known = None if key is None else calls.remembered(key)
+        if known is not None:
+            return known.call.problem.out_shape
         return self._describe(*args, **kwargs).described.problem.out_shape
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> OperatorPlan:
