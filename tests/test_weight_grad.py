@@ -373,5 +373,7 @@ def test_planted_bugs_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for spoil in (drops_an_image, drops_a_pixel, skips_a_tail, swaps_taps):
         plant(spoil)
-    monkeypatch.setattr(native, "run", right)
+    monkeypatch.setattr(native, "ready", prepare)
     judge(grad)
+    monkeypatch.undo()
+    calls.forget()

@@ -33,8 +33,10 @@ class Weights(Protocol):
 
     #: Takes (x, out); None where there is no such short way.
     direct: Direct | None
-    #: Bytes that the algorithm's own form of the weights takes; 0 where w is read as it is.
-    packed_bytes: int
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes that the algorithm's own form of the weights takes; 0 where w is read as it is."""
 
     def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
         """Name the algorithm and its scratch memory: as the backend does, for packed weights."""

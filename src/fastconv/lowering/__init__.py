@@ -21,6 +21,9 @@ from ..problem import ConvProblem
 from . import borders, input_grad, planar, volume, weight_grad
 from .way import Key, Run, Way
 
+#: Batch sizes whose parts a plan remembers.
+MOST_BATCHES = 64
+
 
 @lru_cache(maxsize=1024)
 def canonical(problem: ConvProblem) -> ConvProblem:
@@ -68,18 +71,14 @@ class Kept:
 
     def __init__(self, problem: ConvProblem, image: str) -> None:
         self._problem, self._image = problem, image
+        #: The short way from a caller's arrays, once weights are packed that are all there are.
+        self.direct: Direct | None = None
         self._packed: dict[Key, Weights] = {}
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of the weights packed so far."""
         return sum(weights.packed_bytes for weights in self._packed.values())
-
-    @property
-    def direct(self) -> Direct | None:
-        """The short way from a caller's arrays, once weights are packed that are all there are."""
-        whole = self._packed.get(())
-        return None if whole is None else whole.direct
 
     def run(
         self, backend: Backend, options: Options, part: ConvProblem, a: Any, b: Any, bias: Any,
@@ -88,13 +87,13 @@ class Kept:
         """Compute a part whose weights are always those of the same `key`."""
         weights = self._packed.get(key)
         if weights is None:
-            held = part
-            if (
-                not key and options.precision == "strict"
-            ):  # the same sizes, as the caller holds them
-                held = self._problem
-            packed = pack(backend, held, options, b, bias, self._image)
+            whole = canonical(self._problem.with_batch(part.n)) == part
+            # the short way is from arrays as the caller holds them
+            held = self._problem if whole and options.precision == "strict" else part
+            packed = pack(backend, held, options, _made(b), bias, self._image)
             weights = self._packed.setdefault(key, packed)
+            if held is self._problem:
+                self.direct = weights.direct
         weights.run(part, options, a, out)
 
 
@@ -135,16 +134,67 @@ class Lowered:
         """Return what computes a part."""
         if part.out_elements == 0:
             return _nothing
-        if not computes(self._backend, part):
-            return partial(_way(part).run, self._inner)
-        if self._kept is not None:
-            return partial(self._kept.run, self._backend, self._options)
-        compute = ready(self._backend, part, self._options)
+        if computes(self._backend, part):
+            if self._kept is not None:
+                return partial(self._kept.run, self._backend, self._options)
+            compute = ready(self._backend, part, self._options)
 
-        def run(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
-            compute(a, b, bias, out)
+            def run(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
+                compute(a, _made(b), bias, out)
 
-        return run
+            return run
+        split = _way(part).run
+
+        def run_parts(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
+            split(self._inner, part, a, _made(b), bias, out, key)
+
+        return run_parts
+
+
+class LoweredWeights:
+    """Weights of a plan whose backend splits its problem; see `fastconv.backends.Weights`."""
+
+    direct: Direct | None = None
+
+    def __init__(
+        self, backend: Backend, problem: ConvProblem, options: Options, w: Any, bias: Any,
+        image: str,
+    ) -> None:  # fmt: skip
+        self._backend, self._w, self._bias = backend, w, bias
+        self._kept = Kept(problem, image)
+        self._lowered: dict[ConvProblem, Lowered] = {}
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the weights packed so far."""
+        return self._kept.packed_bytes
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name what the backend runs."""
+        return algorithm(self._backend, problem, options)
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem` into `out`."""
+        lowered = self._lowered.get(problem)
+        if lowered is None:
+            lowered = Lowered(self._backend, problem, options, self._kept)
+            if len(self._lowered) < MOST_BATCHES:
+                self._lowered[problem] = lowered
+        lowered(x, self._w, self._bias, out)
+
+
+def weights_of(
+    backend: Backend, problem: ConvProblem, options: Options, w: Any, bias: Any, image: str
+) -> Weights:
+    """Make w and bias ready for many runs: packed now, or part by part when first used."""
+    if computes(backend, problem):
+        return pack(backend, problem, options, w, bias, image)
+    return LoweredWeights(backend, problem, options, w, bias, image)
+
+
+def _made(b: Any) -> Any:
+    """Return an operand, which may be a function that makes it."""
+    return b() if callable(b) else b
 
 
 def _nothing(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:

@@ -47,6 +47,8 @@ class Held:
 
 def held(name: str, value: Any, dtype: Any = None) -> Any:
     """Return an array as it is or converted, and a tuple of sizes as what stands for an array."""
+    if isinstance(value, Held):
+        return value
     if isinstance(value, tuple) and all(isinstance(size, int) for size in value):
         return Held(value, np.dtype("float32") if dtype is None else as_dtype(dtype))
     return arguments.as_array(name, value)
