@@ -223,7 +223,8 @@ def key_of(
 ) -> tuple[Any, ...] | None:
     """Return all that decides a call of NumPy arrays and plain arguments; None for any other.
 
-    No array's values are in it. Equal keys have one meaning: numbers are int, and True is not 1.
+    No array's values are in it; `places_of` finds those that are not operands. Equal keys have one
+    meaning: numbers are int, and True is not 1.
     """
     parts: list[Any] = [function, id(around), *kwargs]
     for value in (*args, *kwargs.values()) if kwargs else args:
@@ -248,8 +249,12 @@ def places_of(
 ) -> tuple[Place, ...] | None:
     """Find where the caller put the operands, bias and out; None where that is not plain.
 
-    Operands that were made of an argument, or an array that is passed twice, are not to be found.
+    Operands that were made of an argument, or an array that is passed twice, are not to be found;
+    an array in the place of numbers is one whose values decide.
     """
+    arrays = sum(type(value) is np.ndarray for value in (*args, *kwargs.values()))
+    if arrays != sum(operand is not None for operand in operands):
+        return None
     found: list[Place] = []
     for operand in operands:
         if operand is None:

@@ -87,9 +87,11 @@ class Kept:
         """Compute a part whose weights are always those of the same `key`."""
         weights = self._packed.get(key)
         if weights is None:
-            whole = canonical(self._problem.with_batch(part.n)) == part
-            # the short way is from arrays as the caller holds them
-            held = self._problem if whole and options.precision == "strict" else part
+            held = part
+            if hasattr(backend, "direct") and options.precision == "strict":
+                # its short way is from arrays as the caller holds them
+                whole = canonical(self._problem.with_batch(part.n)) == part
+                held = self._problem if whole else part
             packed = pack(backend, held, options, _made(b), bias, self._image)
             weights = self._packed.setdefault(key, packed)
             if held is self._problem:
@@ -114,6 +116,7 @@ class Lowered:
         if kept is None and computes(backend, problem):
             self._ready = ready(backend, problem, options)
         self._parts: dict[ConvProblem, Run] = {}
+        self._ways: dict[ConvProblem, Any] = {}
 
     def __call__(self, a: Any, b: Any, bias: Any, out: Any) -> None:
         """Compute into `out`."""
@@ -126,29 +129,26 @@ class Lowered:
 
     def _inner(self, part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
         compute = self._parts.get(part)
-        if compute is None:
-            compute = self._parts[part] = self._find(part)
-        compute(part, a, b, bias, out, key)
+        if compute is not None:
+            compute(part, a, b, bias, out, key)
+            return
+        way = self._ways.get(part)
+        if way is not None:
+            way.run(self._inner, part, a, _made(b), bias, out, key)
+            return
+        self._find(part)
+        self._inner(part, a, b, bias, out, key)
 
-    def _find(self, part: ConvProblem) -> Run:
-        """Return what computes a part."""
+    def _find(self, part: ConvProblem) -> None:
+        """Find what computes a part."""
         if part.out_elements == 0:
-            return _nothing
-        if computes(self._backend, part):
-            if self._kept is not None:
-                return partial(self._kept.run, self._backend, self._options)
-            compute = ready(self._backend, part, self._options)
-
-            def run(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
-                compute(a, _made(b), bias, out)
-
-            return run
-        split = _way(part).run
-
-        def run_parts(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
-            split(self._inner, part, a, _made(b), bias, out, key)
-
-        return run_parts
+            self._parts[part] = _nothing
+        elif not computes(self._backend, part):
+            self._ways[part] = _way(part)
+        elif self._kept is not None:
+            self._parts[part] = partial(self._kept.run, self._backend, self._options)
+        else:
+            self._parts[part] = partial(_run_ready, ready(self._backend, part, self._options))
 
 
 class LoweredWeights:
@@ -195,6 +195,13 @@ def weights_of(
 def _made(b: Any) -> Any:
     """Return an operand, which may be a function that makes it."""
     return b() if callable(b) else b
+
+
+def _run_ready(
+    compute: Ready, part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key
+) -> None:
+    """Compute a part by what its backend has made ready."""
+    compute(a, _made(b), bias, out)
 
 
 def _nothing(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:

@@ -250,11 +250,13 @@ class Operator(Generic[P]):
 
     def output_shape(self, *args: P.args, **kwargs: P.kwargs) -> Shape:
         """Shape of a call's result."""
-        key = calls.key_of(self, current(), args, kwargs)
-        known = None if key is None else calls.remembered(key)
-        if known is not None:
-            return known.call.problem.out_shape
         return self._describe(*args, **kwargs).described.problem.out_shape
+
+    def check(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Raise what is wrong with a call's shapes and dtypes; nothing is with one made before."""
+        key = calls.key_of(self, current(), args, kwargs)
+        if key is None or calls.remembered(key) is None:
+            self._describe(*args, **kwargs)
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> OperatorPlan:
         """Fix the weights: the arguments of a call, with a shape in the place of x, or of gy.

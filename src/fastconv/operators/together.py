@@ -118,7 +118,7 @@ def _grads(spatial: Spatial, forward: Any) -> Any:
             check_choice("wanted", which, WANTED)
         x, w, gy = as_array("x", x), as_array("w", w), as_array("gy", gy)
         options = Common.among(locals()).given()
-        weight_grad.output_shape(x, w.shape, gy, **options)  # gy must be the output's gradient
+        weight_grad.check(x, w.shape, gy, **options)  # gy must be the output's gradient
         if activation is not None:
             check_choice("activation", activation, tuple(activations.ACTIVATIONS))
             gy = before_activation(forward, gy, activation, x, w, bias=bias, **options)
