@@ -40,9 +40,11 @@ int type_number() {
     }
 }
 
-// How the caller holds images: of four axes, three (one image) or two (one channel of it).
+// How the caller holds images of `spatial` axes, one or two: with two axes more, one (one image) or
+// none (one channel of it).
 struct Form {
     int rank;
+    int spatial;
     bool channels_last;
 };
 
@@ -52,13 +54,20 @@ struct Axes {
 };
 
 inline Axes image_axes(Form form) {
-    if (form.rank == 2) return {{-1, -1, 0, 1}};
-    if (form.rank == 3) return form.channels_last ? Axes{{-1, 2, 0, 1}} : Axes{{-1, 0, 1, 2}};
-    return form.channels_last ? Axes{{0, 3, 1, 2}} : Axes{{0, 1, 2, 3}};
+    const bool channels = form.rank > form.spatial;
+    const int image = form.rank - form.spatial - (form.channels_last ? 1 : 0);
+    Axes axes{{form.rank == form.spatial + 2 ? 0 : -1, -1, -1, image + form.spatial - 1}};
+    if (channels) axes.at[1] = form.channels_last ? form.rank - 1 : image - 1;
+    if (form.spatial == 2) axes.at[2] = image;
+    return axes;
+}
+
+inline int weight_rank(Form form) {
+    return form.rank == form.spatial ? form.spatial : form.spatial + 2;
 }
 
 inline Axes weight_axes(Form form) {
-    return form.rank == 2 ? Axes{{-1, -1, 0, 1}} : Axes{{0, 1, 2, 3}};
+    return image_axes({weight_rank(form), form.spatial, false});
 }
 
 // The array behind `object`, or null: unless it is of NumPy's own class (no subclass), holds T in

@@ -16,6 +16,7 @@
 #include "conv/weight_grad.hpp"
 #include "cpu.hpp"
 #include "direct.hpp"
+#include "direct_weight_grad.hpp"
 #include "parallel.hpp"
 #include "parallel_probe.hpp"
 #include "workspace.hpp"
@@ -209,12 +210,12 @@ py::tuple algorithm(const Problem& problem, const Resources& resources, bool pac
 }
 
 // The function of direct.hpp; None where there is nothing to compute.
-py::object make_direct(const Problem& problem, const Resources& resources, int rank, bool flipped,
-                       int pixel) {
+py::object make_direct(const Problem& problem, const Resources& resources, int rank, int spatial,
+                       bool flipped, int pixel) {
     if (is_empty(problem)) return py::none();
     return with_element(problem.element, [&](auto zero) {
         using T = decltype(zero);
-        const Form form{rank, problem.channels_last};
+        const Form form{rank, spatial, problem.channels_last};
         return direct_function(
             std::make_unique<DirectConvolution<T>>(problem, resources, form, flipped,
                                                    Element(pixel), Operands<T>{}, nullptr),
@@ -222,7 +223,20 @@ py::object make_direct(const Problem& problem, const Resources& resources, int r
     });
 }
 
-py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int rank, int pixel) {
+// The same for the gradient of w: (x, gy, None, out).
+py::object make_weight_grad_direct(const Problem& problem, const Resources& resources, int rank,
+                                   int spatial, bool flipped) {
+    if (is_empty(problem)) return py::none();
+    return with_float(problem.element, [&](auto zero) {
+        const Form form{rank, spatial, problem.channels_last};
+        return direct_function(
+            std::make_unique<DirectWeightGrad<decltype(zero)>>(problem, resources, form, flipped),
+            false);
+    });
+}
+
+py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int rank, int spatial,
+                              int pixel) {
     const Problem& problem = packed->problem;
     if (is_empty(problem)) return py::none();
     return with_element(problem.element, [&](auto zero) {
@@ -231,7 +245,7 @@ py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int 
         fixed.w = weight_view<T>(problem, packed->w);
         fixed.packed = packed->memory.get();
         fixed.bias = bias_pointer<T>(problem, packed->bias);
-        const Form form{rank, problem.channels_last};
+        const Form form{rank, spatial, problem.channels_last};
         return direct_function(
             std::make_unique<DirectConvolution<T>>(problem, packed->resources, form, false,
                                                    Element(pixel), fixed, packed),
@@ -392,10 +406,12 @@ PYBIND11_MODULE(_native, module) {
         .def(py::init<const Problem&, const py::array&, const py::object&, const Resources&>(),
              py::arg("problem"), py::arg("w"), py::arg("bias"), py::arg("resources"))
         .def("run", &PackedWeights::run, py::arg("x"), py::arg("out"))
-        .def("direct", &make_packed_direct, py::arg("rank"), py::arg("pixel"))
+        .def("direct", &make_packed_direct, py::arg("rank"), py::arg("spatial"), py::arg("pixel"))
         .def_readonly("packed_bytes", &PackedWeights::bytes);
     module.def("direct", &make_direct, py::arg("problem"), py::arg("resources"), py::arg("rank"),
-               py::arg("flip"), py::arg("pixel"));
+               py::arg("spatial"), py::arg("flip"), py::arg("pixel"));
+    module.def("weight_grad_direct", &make_weight_grad_direct, py::arg("problem"),
+               py::arg("resources"), py::arg("rank"), py::arg("spatial"), py::arg("flip"));
     module.def("conv2d", &conv2d, py::arg("problem"), py::arg("x"), py::arg("w"), py::arg("bias"),
                py::arg("out"), py::arg("resources"));
     module.def("deform_conv2d", &deform_conv2d, py::arg("problem"), py::arg("x"), py::arg("w"),

@@ -45,6 +45,53 @@ class Direct {
     virtual py::object call(PyObject* x, PyObject* w, PyObject* bias, PyObject* out) const = 0;
 };
 
+// A new array of `rank` axes, which `axes` finds among the logical ones.
+inline py::object new_array(const Index (&logical)[4], const Axes& axes, int rank,
+                            const py::dtype& type) {
+    Py_intptr_t shape[4] = {};
+    double bytes = double(type.itemsize());
+    for (int axis = 0; axis < 4; ++axis) {
+        bytes *= double(logical[axis]);
+        if (axes.at[axis] >= 0) shape[axes.at[axis]] = logical[axis];
+    }
+    const auto make = [&] {
+        const auto& api = py::detail::npy_api::get();
+        PyObject* array =
+            api.PyArray_NewFromDescr_(api.PyArray_Type_, py::dtype(type).release().ptr(), rank,
+                                      shape, nullptr, nullptr, 0, nullptr);
+        if (!array) throw py::error_already_set();
+        return py::reinterpret_steal<py::object>(array);
+    };
+    if (bytes < double(kLargeResult)) return make();
+    const LargeResults memory;
+    return make();
+}
+
+// Whether `out` may be written into at all.
+template <class T>
+const NumpyArray* writeable_array(PyObject* out) {
+    const NumpyArray* held = plain_array<T>(out);
+    if (!held || !is_writeable(*held)) return nullptr;
+    for (int axis = 0; axis < held->nd; ++axis) {
+        if (held->dimensions[axis] < 1) return nullptr;
+    }
+    return held;
+}
+
+// Runs `work` with a function that tells interruptions; what takes less than a few microseconds
+// keeps the GIL: other threads may as well wait.
+template <class Work>
+void run_direct(double macs, const Work& work) {
+    constexpr double kBrief = 1 << 16;
+    Status status;
+    if (macs < kBrief) {
+        status = work(Interrupt{});
+    } else {
+        without_gil([&] { status = work(Interrupt{interrupted}); });
+    }
+    throw_unless_ok(status);
+}
+
 template <class T>
 class DirectConvolution final : public Direct {
   public:
@@ -84,7 +131,8 @@ class DirectConvolution final : public Direct {
         if (!held_ && !take_weights(w, bias, arrays)) return py::none();
         py::object result = py::reinterpret_borrow<py::object>(out);
         if (result.is_none()) {
-            result = new_result(problem);
+            result = new_array({problem.n, problem.k, problem.p, problem.q}, image_axes(form_),
+                               form_.rank, result_type_);
         } else if (!may_hold_result(out, read, w, bias)) {
             return py::none();
         }
@@ -93,22 +141,22 @@ class DirectConvolution final : public Direct {
                                {problem.n, problem.k, problem.p, problem.q}, arrays.y)) {
             return py::none();
         }
-        compute(problem, arrays);
+        run_direct(work_ * double(problem.n), [&](const Interrupt& interrupt) {
+            return algorithm_.run(problem, arrays, resources_, interrupt);
+        });
         return result;
     }
 
   private:
     // An output costs at least this many multiply-adds: loops, bias, activation.
     static constexpr double kWorkPerOutput = 32;
-    // Below this much work, a few microseconds, other threads may as well wait for the interpreter.
-    static constexpr double kBrief = 1 << 16;
 
     // Takes x if it holds S and has the problem's shape, n aside.
     template <class S>
     bool take_image(PyObject* x, Problem& problem, Operands<T>& arrays, Extent& read) const {
         const NumpyArray* image = plain_array<S>(x);
         if (!image || image->nd != form_.rank) return false;
-        if (form_.rank == 4) problem.n = image->dimensions[0];
+        if (image_axes(form_).at[0] == 0) problem.n = image->dimensions[0];
         if (problem.n < 1 || problem.n > most_images_) return false;
         View<const S> view;
         if (!logical_view<const S>(*image, form_.rank, image_axes(form_),
@@ -144,7 +192,7 @@ class DirectConvolution final : public Direct {
     bool take_weights(PyObject* w, PyObject* bias, Operands<T>& arrays) const {
         const NumpyArray* kernel = plain_array<T>(w);
         const Problem& d = problem_;
-        if (!kernel || !logical_view<const T>(*kernel, form_.rank == 2 ? 2 : 4, weight_axes(form_),
+        if (!kernel || !logical_view<const T>(*kernel, weight_rank(form_), weight_axes(form_),
                                               {d.k, d.c / d.groups, d.r, d.s}, arrays.w)) {
             return false;
         }
@@ -160,50 +208,14 @@ class DirectConvolution final : public Direct {
     }
 
     bool may_hold_result(PyObject* out, const Extent& read, PyObject* w, PyObject* bias) const {
-        const NumpyArray* held = plain_array<Out>(out);
-        if (!held || !is_writeable(*held)) return false;
-        for (int axis = 0; axis < held->nd; ++axis) {
-            if (held->dimensions[axis] < 1) return false;
-        }
+        const NumpyArray* held = writeable_array<Out>(out);
+        if (!held) return false;
         const Extent written = extent(*held, sizeof(Out));
         if (meet(written, read)) return false;
         if (held_) return true;  // nobody else has its memory
         if (meet(written, extent(*py::detail::array_proxy(w), sizeof(T)))) return false;
         return bias == Py_None ||
                !meet(written, extent(*py::detail::array_proxy(bias), sizeof(Out)));
-    }
-
-    py::object new_result(const Problem& problem) const {
-        const Index logical[] = {problem.n, problem.k, problem.p, problem.q};
-        const Axes axes = image_axes(form_);
-        Py_intptr_t shape[4] = {};
-        for (int axis = 0; axis < 4; ++axis) {
-            if (axes.at[axis] >= 0) shape[axes.at[axis]] = logical[axis];
-        }
-        const double bytes =
-            double(problem.n * problem.k) * double(problem.p * problem.q) * double(sizeof(Out));
-        if (bytes < double(kLargeResult)) return new_array(shape);
-        const LargeResults memory;
-        return new_array(shape);
-    }
-
-    py::object new_array(Py_intptr_t* shape) const {
-        const auto& api = py::detail::npy_api::get();
-        PyObject* array =
-            api.PyArray_NewFromDescr_(api.PyArray_Type_, py::dtype(result_type_).release().ptr(),
-                                      form_.rank, shape, nullptr, nullptr, 0, nullptr);
-        if (!array) throw py::error_already_set();
-        return py::reinterpret_steal<py::object>(array);
-    }
-
-    void compute(const Problem& problem, const Operands<T>& arrays) const {
-        if (work_ * double(problem.n) < kBrief) {
-            throw_unless_ok(algorithm_.run(problem, arrays, resources_, {}));
-            return;
-        }
-        Status status;
-        without_gil([&] { status = algorithm_.run(problem, arrays, resources_, interrupted); });
-        throw_unless_ok(status);
     }
 
     const Problem problem_;

@@ -63,18 +63,22 @@ DECLINED = {
 }
 
 
-@pytest.mark.parametrize("held", DECLINED.values(), ids=DECLINED)
-@pytest.mark.parametrize("which", range(4))
-def test_declines_and_has_done_nothing(which: int, held: Any) -> None:
-    direct = direct_for(CASE)
-    out = np.full(WANT.shape, 7, "f4")
-    arrays: list[Any] = [X, W, BIAS, out]
+def assert_declines(direct: Any, operands: list[Any], want: Array, which: int, held: Any) -> None:
+    """Raise unless it serves these operands, and leaves `out` alone where one is held like that."""
+    out = np.full(want.shape, 7, "f4")
+    arrays = [*operands, out]
     assert direct(*arrays) is out
-    assert_same_bits(out, WANT, "as they are")
+    assert_same_bits(out, want, "as they are")
     out[...] = 7
     arrays[which] = held(arrays[which])
     assert direct(*arrays) is None
     assert (out == 7).all()
+
+
+@pytest.mark.parametrize("held", DECLINED.values(), ids=DECLINED)
+@pytest.mark.parametrize("which", range(4))
+def test_declines_and_has_done_nothing(which: int, held: Any) -> None:
+    assert_declines(direct_for(CASE), [X, W, BIAS], WANT, which, held)
 
 
 def test_declines_outputs_that_need_care() -> None:
@@ -286,6 +290,66 @@ def test_options_around_the_call(backend: str) -> None:
             with fastconv.options(backend=name):
                 assert_same_bits(fastconv.conv2d(x, w), want, name)
     assert len(calls._remembered) == 2
+
+
+# -- operators -------------------------------------------------------------------------------------
+
+
+def test_operators_are_remembered_too(backend: str) -> None:
+    """One entry for a call however often it is made, whichever way arrays are passed."""
+    x, w = np.ones((1, 2, 9), "f4"), np.ones((4, 2, 3), "f4")
+    want = fastconv.conv1d(x, w, pad=1, backend=backend)
+    assert len(calls._remembered) == 1
+    for factor in (2, 3):
+        got = fastconv.conv1d(x * np.float32(factor), w, pad=1, backend=backend)
+        assert_same_bits(got, want * np.float32(factor), "other values")
+    out = np.full_like(want, np.nan)
+    for _ in range(2):
+        assert fastconv.conv1d(w=w, out=out, pad=1, x=x, backend=backend) is out
+        assert_same_bits(out, want, "by name")
+        out[...] = np.nan
+    assert len(calls._remembered) == 2
+
+
+def test_arrays_of_numbers_are_not_taken_for_operands(backend: str) -> None:
+    """Strides and pads may be arrays, whose values decide; 1.0 is no 1."""
+    x, w = np.ones((1, 1, 9, 9), "f4"), np.ones((1, 1, 2, 2), "f4")
+    for pad in (1, 2):
+        for _ in range(2):
+            given: Any = {"pad": np.array([pad, pad]), "backend": backend}
+            assert fastconv.depthwise_conv2d(x, w, **given).shape[2:] == (8 + 2 * pad,) * 2
+    fastconv.depthwise_conv2d(x, w, 1, 1, backend=backend)
+    with pytest.raises(TypeError):
+        fastconv.depthwise_conv2d(x, w, 1.0, 1, backend=backend)  # type: ignore[arg-type]
+
+
+def test_one_array_in_two_places(backend: str) -> None:
+    w = np.arange(9, dtype="f4").reshape(1, 1, 3, 3)
+    other = w[..., ::-1].copy()
+    for _ in range(2):
+        assert fastconv.depthwise_conv2d(w, w, backend=backend).item() == 204
+        assert fastconv.depthwise_conv2d(w, other, backend=backend).item() == 192
+
+
+def _weight_grad_direct(shape: tuple[int, ...] = (2, 3, 7, 6), flip: bool = False) -> Any:
+    present("native")
+    problem = fastconv.ConvProblem.describe(shape, (4, 3, 3, 2), pad=1, result="w")
+    return native.direct(problem, resolve(None, None, None), flip, "float32")
+
+
+@pytest.mark.parametrize("held", DECLINED.values(), ids=DECLINED)
+@pytest.mark.parametrize("which", [0, 1, 3])
+def test_the_gradient_of_w_declines_and_has_done_nothing(which: int, held: Any) -> None:
+    direct = _weight_grad_direct()
+    x = generator("x").integers(-9, 9, (2, 3, 7, 6)).astype("f4")
+    gy = generator("gy").integers(-9, 9, (2, 4, 7, 7)).astype("f4")
+    want = fastconv.conv2d_weight_grad(x, (4, 3, 3, 2), gy, pad=1, backend="reference")
+    assert_declines(direct, [x, gy, None], want, which, held)
+    assert direct(x, gy, gy, None) is None
+    memory = np.zeros(x.size + 71, "f4")
+    overlapping = memory[: x.size].reshape(x.shape)
+    assert direct(overlapping, gy, None, memory[-72:].reshape(want.shape)) is None
+    assert direct(overlapping, gy, None, read_only(want)) is None
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support import processes
 
+import fastconv
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "fastconv"
 
@@ -186,6 +188,7 @@ assert not unwanted & {name.split(".")[0] for name in sys.modules}, unwanted & s
 assert threading.active_count() == threads
 strangers = sorted(n for n in new if n.split(".")[0] != "fastconv")
 assert len(strangers) < 25, strangers
+assert not any(name.startswith("fastconv.operators") for name in new)
 assert "fastconv.backends.cuda" not in new and "importlib.metadata" not in new
 fastconv.conv2d(numpy.ones((4, 4)), numpy.ones((2, 2)), backend="reference")
 assert not unwanted & {name.split(".")[0] for name in sys.modules}, "a NumPy call imports more"
@@ -196,6 +199,25 @@ print(len(strangers))
 def test_importing_is_light() -> None:
     """No optional package, no thread, few modules; a call on NumPy arrays adds none of them."""
     assert int(processes.run(IMPORTED)) < 25
+
+
+def test_operators_are_where_their_names_say() -> None:
+    """Those imported when asked for are public, and the same for users as for type checkers."""
+    typed = {
+        alias.name: node.module
+        for block in MODULES[""].body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    lazy = {name: f"operators.{module}" for name, module in fastconv._MODULES.items()}
+    assert lazy == typed
+    assert set(lazy) <= set(fastconv.__all__) <= set(dir(fastconv))
+    for name, module in lazy.items():
+        assert getattr(fastconv, name) is getattr(sys.modules[f"fastconv.{module}"], name)
+    with pytest.raises(AttributeError, match="conv4d"):
+        fastconv.conv4d  # noqa: B018
 
 
 @pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="not a checkout")

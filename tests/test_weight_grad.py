@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from support.guard import Fence
 from support.judge import MARGIN, THREADS, assert_same_bits
 
 import fastconv
-from fastconv import ConvProblem, accuracy
+from fastconv import ConvProblem, accuracy, calls
 from fastconv.backends import native, reference
 from fastconv.dtypes import Promotion
 
@@ -340,15 +341,18 @@ def test_refused_scratch() -> None:
 def test_planted_bugs_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The judge of this file, held against results that are wrong in one respect."""
     grad = dense(33, 17, 13, 14, 3, 3, pad=1)
-    right = native.run
+    prepare = native.ready
+
+    def right(problem: Any, options: Any, *arrays: Any) -> None:
+        prepare(problem, options)(*arrays)
 
     def plant(spoil: Any) -> None:
-        def run(problem: Any, options: Any, x: Any, gy: Any, bias: Any, out: Any) -> None:
-            spoil(right, problem, options, x, gy, bias, out)
-
-        monkeypatch.setattr(native, "run", run)
+        monkeypatch.setattr(native, "ready", partial(partial, spoil, right))
+        monkeypatch.setattr(native, "direct", lambda *_: None)
+        calls.forget()
         with pytest.raises(AssertionError):
             judge(grad)
+        calls.forget()
 
     def drops_an_image(run: Any, problem: Any, options: Any, x: Any, gy: Any, *rest: Any) -> None:
         run(replace(problem, n=1), options, x[:1], gy[:1], *rest)
@@ -369,5 +373,7 @@ def test_planted_bugs_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for spoil in (drops_an_image, drops_a_pixel, skips_a_tail, swaps_taps):
         plant(spoil)
-    monkeypatch.setattr(native, "run", right)
+    monkeypatch.setattr(native, "ready", prepare)
     judge(grad)
+    monkeypatch.undo()
+    calls.forget()

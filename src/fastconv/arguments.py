@@ -171,7 +171,7 @@ def output(
 ) -> tuple[Any, Any]:
     """Arrays to compute into and to return: the same, unless a checked `out` needs a detour."""
     if out is None:
-        target = xp.empty(problem.out_shape, dtype=as_dtype(promotion.computed))
+        target = xp.empty(problem.out_shape, dtype=_named(promotion.computed))
         if promotion.result == promotion.computed:
             return target, target
         return target, xp.empty(problem.out_shape, dtype=as_dtype(promotion.result))

@@ -45,7 +45,10 @@ class Call:
         ``numpy`` or ``cupy``.
     """
 
-    __slots__ = ("arrays", "backend", "choice", "options", "problem", "promotion", "xp")
+    __slots__ = (
+        "_lowered", "_spatial", "arrays", "backend", "choice", "options", "problem", "promotion",
+        "xp",
+    )  # fmt: skip
 
     def __init__(self, described: Described, options: Options, arrays: str) -> None:
         self.problem, self.promotion = described
@@ -53,6 +56,8 @@ class Call:
         self.choice: Choice = dispatch.select(self.problem, options, arrays)
         self.backend: Backend = dispatch.load(self.choice.backend)
         self.xp: Any = namespace(arrays)
+        self._spatial = self.problem.spatial
+        self._lowered: lowering.Lowered | None = None
 
     def with_batch(self, n: int) -> Call:
         """Return the same call for n images, made by the same backend."""
@@ -60,6 +65,7 @@ class Call:
         call.problem, call.promotion = self.problem.with_batch(n), self.promotion
         call.options, call.arrays, call.xp = self.options, self.arrays, self.xp
         call.choice, call.backend = self.choice, self.backend
+        call._spatial, call._lowered = self._spatial, None
         return call
 
     def run(self, a: Any, b: Any, bias: Any, out: Any, flip: bool) -> Any:
@@ -70,23 +76,34 @@ class Call:
         """
         if out is not None:
             arguments.check_output(self.xp, self.problem, self.promotion, out)
+        if self.arrays == "numpy":
+            return self._run(a, b, bias, out, flip)
         first, second = OPERANDS[self.problem.result]
         with arguments.on_device(self.arrays, **{first: a, second: b}, bias=bias, out=out):
-            weights, addend = self._second_operand(b, flip), self._readable_bias(bias)
+            return self._run(a, b, bias, out, flip)
 
-            def compute(image: Any, target: Any) -> None:
-                lowering.run(
-                    self.backend, self.problem, self.options, image, weights, addend, target
-                )
+    def _run(self, a: Any, b: Any, bias: Any, out: Any, flip: bool) -> Any:
+        weights, addend = self._second_operand(b, flip), self._readable_bias(bias)
+        lowered = self.lowered
 
-            return self.compute(a, (b, addend), out, compute, flip)
+        def compute(image: Any, target: Any) -> None:
+            lowered(image, weights, addend, target)
+
+        return self.compute(a, (b, addend), out, compute, flip)
+
+    @property
+    def lowered(self) -> lowering.Lowered:
+        """The problem as its backend computes it."""
+        if self._lowered is None:
+            self._lowered = lowering.Lowered(self.backend, self.problem, self.options)
+        return self._lowered
 
     def _second_operand(self, b: Any, flip: bool) -> Any:
         """Logical w, or gradient of y, in the dtype that backends read; a view where it can be."""
         if self.problem.result == "w":
             view = arguments.logical(b, self.problem)
         else:
-            view = arguments.kernel(b, flip, self.problem.spatial)
+            view = arguments.kernel(b, flip, self._spatial)
         return arguments.readable(self.xp, view, self.promotion.operand)
 
     def _readable_bias(self, bias: Any) -> Any:
@@ -111,7 +128,7 @@ class Call:
         target, result = arguments.output(self.xp, self.problem, self.promotion, out, (a, *others))
         if target.size:
             if self.problem.result == "w":
-                view = arguments.kernel(target, flip, self.problem.spatial)
+                view = arguments.kernel(target, flip, self._spatial)
             else:
                 view = arguments.logical(target, self.problem)
             image = arguments.logical(a, self.problem)
@@ -140,6 +157,10 @@ def call_for(described: Described, options: Options, arrays: str) -> Call:
     return Call(described, options, arrays)
 
 
+#: Where a caller put an array: among the positional arguments, or by name. None: nowhere.
+Place = int | str | None
+
+
 class Remembered(NamedTuple):
     """A call that will be made again with other arrays of the same shapes, dtypes and options."""
 
@@ -148,6 +169,21 @@ class Remembered(NamedTuple):
     direct: Direct | None
     #: Options in force around the call: held, so that their identity stays theirs.
     around: Options
+    #: Of an operator's call: whether it turns the kernel; where its operands, bias and out are.
+    flip: bool
+    places: tuple[Place, ...]
+
+    def again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make an operator's call with the arrays that stand where those of the first one did."""
+        a, b, bias, out = [
+            None if place is None else kwargs[place] if isinstance(place, str) else args[place]
+            for place in self.places
+        ]
+        if self.direct is not None:
+            result = self.direct(a, b, bias, out)
+            if result is not None:
+                return result
+        return self.call.run(a, b, bias, out, self.flip)
 
 
 #: The calls made last, by everything that decides them. Their keys hold no array's values.
@@ -163,14 +199,17 @@ def remembered(key: Any) -> Remembered | None:
         return None
 
 
-def remember(key: Any, call: Call, flip: bool, image: str, around: Options) -> None:
+def remember(
+    key: Any, call: Call, flip: bool, image: str, around: Options, places: tuple[Place, ...] = ()
+) -> None:
     """Keep a call, with x of dtype `image`, for the next one with an equal key."""
     short = None
-    if call.promotion.result == call.promotion.computed and call.problem.out_bytes:
-        short = direct(call.backend, call.problem, call.options, flip, image)
+    problem = call.problem
+    if call.promotion.result == call.promotion.computed and problem.out_bytes and problem.reduction:
+        short = direct(call.backend, problem, call.options, flip, image)
     if len(_remembered) >= MOST_REMEMBERED:
         _remembered.clear()
-    _remembered[key] = Remembered(call, short, around)
+    _remembered[key] = Remembered(call, short, around, flip, places)
 
 
 def forget() -> None:
@@ -178,6 +217,56 @@ def forget() -> None:
     _remembered.clear()
     call_for.cache_clear()
     dispatch.select.cache_clear()
+
+
+def key_of(
+    function: object, around: Options, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, ...] | None:
+    """Return all that decides a call of NumPy arrays and plain arguments; None for any other.
+
+    No array's values are in it; `places_of` finds those that are not operands. Equal keys have one
+    meaning: numbers are int, and True is not 1.
+    """
+    parts: list[Any] = [function, id(around), *kwargs]
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        kind = type(value)
+        if kind is np.ndarray:
+            parts.append((value.shape, value.dtype))
+        elif kind is int or kind is str or value is None:
+            parts.append(value)
+        elif kind is tuple:
+            if not is_plain(*value):
+                return None
+            parts.append(value)
+        elif kind is bool or isinstance(value, np.dtype | type):
+            parts.append((kind, value))
+        else:
+            return None
+    return tuple(parts)
+
+
+def places_of(
+    operands: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Place, ...] | None:
+    """Find where the caller put the operands, bias and out; None where that is not plain.
+
+    Operands that were made of an argument, or an array that is passed twice, are not to be found;
+    an array in the place of numbers is one whose values decide.
+    """
+    arrays = sum(type(value) is np.ndarray for value in (*args, *kwargs.values()))
+    if arrays != sum(operand is not None for operand in operands):
+        return None
+    found: list[Place] = []
+    for operand in operands:
+        if operand is None:
+            found.append(None)
+            continue
+        places: list[Place] = [i for i, value in enumerate(args) if value is operand]
+        places += [name for name, value in kwargs.items() if value is operand]
+        if len(places) != 1:
+            return None
+        found += places
+    return tuple(found)
 
 
 def namespace(arrays: str) -> Any:

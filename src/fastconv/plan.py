@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from . import arguments, calls, dispatch
-from .backends import Direct, Weights, pack
+from .backends import Direct, Weights
 from .calls import Call
 from .checks import array_axes, format_shape
-from .dtypes import COMPONENTS, as_dtype
+from .dtypes import as_dtype
 from .errors import DTypeError, ShapeError
 from .explanation import Explanation
 from .geometry import Pad, Shape, Size
+from .lowering import weights_of
 from .options import resolve
 from .problem import ConvProblem
 
@@ -97,11 +98,6 @@ def plan_conv2d(
         _image_shape(x_shape), image, w, stride, pad, dilation, groups, bias, activation,
         pad_mode, layout, dtype,
     )  # fmt: skip
-    if described.problem.dtype in COMPONENTS:
-        raise DTypeError(
-            f"plans take real numbers, this one was asked for x of {image} and w of {w.dtype}; "
-            "conv2d takes complex ones"
-        )
     call = Call(described, resolve(backend, precision, threads, workspace), arrays)
     return Conv2dPlan(call, w, bias, bool(flip), image, None if dtype is None else as_dtype(dtype))
 
@@ -134,7 +130,7 @@ class Conv2dPlan:
             self._w = arguments.private_copy(w)
             self._bias = None if bias is None else arguments.private_copy(bias)
             kernel, addend = call.readable_weights(self._w, self._bias, flip)
-            self._weights: Weights = pack(
+            self._weights: Weights = weights_of(
                 call.backend, call.problem, call.options, kernel, addend, x_dtype.name
             )
         self._calls: dict[int, Call] = {call.problem.n: call}

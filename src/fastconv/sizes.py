@@ -113,12 +113,12 @@ class ConvSizes:
     result: Result = "y"
     real: str = ""
 
-    @property
+    @cached_property
     def spatial(self) -> int:
         """Dimensions of an image: 1, 2 or 3."""
         return len(self.layout) - 2
 
-    @property
+    @cached_property
     def channels_last(self) -> bool:
         """Whether the channels of a pixel are neighbours in the caller's images."""
         return self.layout.endswith("C") and self.rank != self.spatial
@@ -173,17 +173,17 @@ class ConvSizes:
         extent = {"N": self.n, "C": channels, **dict(zip(names, image, strict=True))}
         return tuple(extent[a] for a in array_axes(self.rank, self.layout))
 
-    @property
+    @cached_property
     def x_shape(self) -> Shape:
         """Shape of x as the caller holds it."""
         return self._held(self.c, self.x_image)
 
-    @property
+    @cached_property
     def y_shape(self) -> Shape:
         """Shape of the convolution's output as the caller holds it."""
         return self._held(self.k, self.y_image)
 
-    @property
+    @cached_property
     def w_shape(self) -> Shape:
         """Shape of w, channels always among it."""
         return (self.k, self.c // self.groups, *self.kernel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from ..deformable import DeformProblem
@@ -23,13 +24,19 @@ class Algorithm(NamedTuple):
 Direct = Callable[..., Any]
 
 
+#: Computes one problem of arrays as `Backend.run` takes them: (x, w, bias, out).
+Ready = Callable[[Any, Any, Any, Any], None]
+
+
 class Weights(Protocol):
     """Weights (and bias) made ready once, for any number of runs by any number of threads."""
 
     #: Takes (x, out); None where there is no such short way.
     direct: Direct | None
-    #: Bytes that the algorithm's own form of the weights takes; 0 where w is read as it is.
-    packed_bytes: int
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes that the algorithm's own form of the weights takes; 0 where w is read as it is."""
 
     def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
         """Name the algorithm and its scratch memory: as the backend does, for packed weights."""
@@ -154,15 +161,29 @@ def algorithm_for(backend: Backend, problem: ConvProblem, options: Options, w: A
     return algorithm
 
 
+def ready(backend: Backend, problem: ConvProblem, options: Options) -> Ready:
+    """Return ``backend.run`` of a problem that it computes, for many runs.
+
+    A backend that would look up again what no array changes has a function ``ready(problem,
+    options)``.
+    """
+    function = getattr(backend, "ready", None)
+    found: Ready = (
+        function(problem, options) if function else partial(backend.run, problem, options)
+    )
+    return found
+
+
 def direct(
     backend: Backend, problem: ConvProblem, options: Options, flip: bool, image: str
 ) -> Direct | None:
     """Return the backend's short way for arrays that need no conversion, None where it has none.
 
-    A backend that has one has a function ``direct(problem, options, flip, image)``; with x of
-    dtype `image`, which may be another than the problem's, it may serve or decline.
+    A backend that has one has a function ``direct(problem, options, flip, image)``, which is asked
+    for every problem; with x of dtype `image`, which may be another than the problem's, it may
+    serve or decline.
     """
-    function = getattr(backend, "direct", None) if computes(backend, problem) else None
+    function = None if problem.dtype in COMPONENTS else getattr(backend, "direct", None)
     found: Direct | None = None if function is None else function(problem, options, flip, image)
     return found
 

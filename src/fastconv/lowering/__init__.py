@@ -11,16 +11,19 @@ and the gradient of y for that of w. Images are (N, C, [D,] [H,] W) whatever the
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from ..activations import ACTIVATIONS
-from ..backends import Algorithm, Backend, Weights, computes, pack
+from ..backends import Algorithm, Backend, Direct, Ready, Weights, computes, pack, ready
 from ..dtypes import COMPONENTS, as_dtype
 from ..options import Options
 from ..problem import ConvProblem
 from . import borders, input_grad, planar, volume, weight_grad
-from .way import Key, Way
+from .way import Key, Run, Way
+
+#: Batch sizes whose parts a plan remembers.
+MOST_BATCHES = 64
 
 
 @lru_cache(maxsize=1024)
@@ -67,8 +70,10 @@ def algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algor
 class Kept:
     """Weights of a plan, packed part by part when they are first used; any number of threads."""
 
-    def __init__(self, image: str) -> None:
-        self._image = image
+    def __init__(self, problem: ConvProblem, image: str) -> None:
+        self._problem, self._image = problem, image
+        #: The short way from a caller's arrays, once weights are packed that are all there are.
+        self.direct: Direct | None = None
         self._packed: dict[Key, Weights] = {}
 
     @property
@@ -77,54 +82,136 @@ class Kept:
         return sum(weights.packed_bytes for weights in self._packed.values())
 
     def run(
-        self, backend: Backend, part: ConvProblem, options: Options, a: Any, b: Any, bias: Any,
+        self, backend: Backend, options: Options, part: ConvProblem, a: Any, b: Any, bias: Any,
         out: Any, key: Key,
     ) -> None:  # fmt: skip
         """Compute a part whose weights are always those of the same `key`."""
         weights = self._packed.get(key)
         if weights is None:
-            packed = pack(backend, part, options, b, bias, self._image)
+            held = part
+            if hasattr(backend, "direct") and options.precision == "strict":
+                # its short way is from arrays as the caller holds them
+                whole = canonical(self._problem.with_batch(part.n)) == part
+                held = self._problem if whole else part
+            packed = pack(backend, held, options, _made(b), bias, self._image)
             weights = self._packed.setdefault(key, packed)
+            if held is self._problem:
+                self.direct = weights.direct
         weights.run(part, options, a, out)
 
 
-def run(
-    backend: Backend,
-    problem: ConvProblem,
-    options: Options,
-    a: Any,
-    b: Any,
-    bias: Any,
-    out: Any,
-    kept: Kept | None = None,
-) -> None:
-    """Compute `problem` into `out` by the problems that `backend` computes.
+class Lowered:
+    """A problem by the problems that `backend` computes, looked up when they are first met.
 
-    `kept` are packed weights, of a plan whose b and bias never change.
+    ``lowered(a, b, bias, out)`` computes, any number of threads at once. `kept` are packed weights,
+    of a plan whose b and bias never change.
     """
-    if problem.reduction == 0:
-        _empty_sums(problem, bias, out)
-        return
-    if kept is None and computes(backend, problem):
-        backend.run(problem, options, a, b, bias, out)
-        return
 
-    def inner(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
-        if part.out_elements == 0:
+    def __init__(
+        self, backend: Backend, problem: ConvProblem, options: Options, kept: Kept | None = None
+    ) -> None:
+        self._backend, self._options, self._kept = backend, options, kept
+        self._signals = problem.spatial == 1
+        self._whole = canonical(problem)
+        self._ready: Ready | None = None
+        if problem.reduction == 0:
+            self._ready = partial(_empty_sums, problem)
+        elif kept is None and computes(backend, problem):
+            self._ready = ready(backend, problem, options)
+        self._parts: dict[ConvProblem, Run] = {}
+        self._ways: dict[ConvProblem, Any] = {}
+
+    def __call__(self, a: Any, b: Any, bias: Any, out: Any) -> None:
+        """Compute into `out`."""
+        if self._ready is not None:
+            self._ready(a, b, bias, out)
             return
-        if not computes(backend, part):
-            _way(part).run(inner, part, a, b, bias, out, key)
-        elif kept is not None:
-            kept.run(backend, part, options, a, b, bias, out, key)
+        if self._signals:
+            a, b, out = a[:, :, None], b[:, :, None], out[:, :, None]
+        self._inner(self._whole, a, b, bias, out, ())
+
+    def _inner(self, part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
+        compute = self._parts.get(part)
+        if compute is not None:
+            compute(part, a, b, bias, out, key)
+            return
+        way = self._ways.get(part)
+        if way is not None:
+            way.run(self._inner, part, a, _made(b), bias, out, key)
+            return
+        self._find(part)
+        self._inner(part, a, b, bias, out, key)
+
+    def _find(self, part: ConvProblem) -> None:
+        """Find what computes a part."""
+        if part.out_elements == 0:
+            self._parts[part] = _nothing
+        elif not computes(self._backend, part):
+            self._ways[part] = _way(part)
+        elif self._kept is not None:
+            self._parts[part] = partial(self._kept.run, self._backend, self._options)
         else:
-            backend.run(part, options, a, b, bias, out)
-
-    if problem.spatial == 1:
-        a, b, out = (array[:, :, None] for array in (a, b, out))
-    inner(canonical(problem), a, b, bias, out, ())
+            self._parts[part] = partial(_run_ready, ready(self._backend, part, self._options))
 
 
-def _empty_sums(problem: ConvProblem, bias: Any, out: Any) -> None:
+class LoweredWeights:
+    """Weights of a plan whose backend splits its problem; see `fastconv.backends.Weights`."""
+
+    direct: Direct | None = None
+
+    def __init__(
+        self, backend: Backend, problem: ConvProblem, options: Options, w: Any, bias: Any,
+        image: str,
+    ) -> None:  # fmt: skip
+        self._backend, self._w, self._bias = backend, w, bias
+        self._kept = Kept(problem, image)
+        self._lowered: dict[ConvProblem, Lowered] = {}
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the weights packed so far."""
+        return self._kept.packed_bytes
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name what the backend runs."""
+        return algorithm(self._backend, problem, options)
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem` into `out`."""
+        lowered = self._lowered.get(problem)
+        if lowered is None:
+            lowered = Lowered(self._backend, problem, options, self._kept)
+            if len(self._lowered) < MOST_BATCHES:
+                self._lowered[problem] = lowered
+        lowered(x, self._w, self._bias, out)
+
+
+def weights_of(
+    backend: Backend, problem: ConvProblem, options: Options, w: Any, bias: Any, image: str
+) -> Weights:
+    """Make w and bias ready for many runs: packed now, or part by part when first used."""
+    if computes(backend, problem):
+        return pack(backend, problem, options, w, bias, image)
+    return LoweredWeights(backend, problem, options, w, bias, image)
+
+
+def _made(b: Any) -> Any:
+    """Return an operand, which may be a function that makes it."""
+    return b() if callable(b) else b
+
+
+def _run_ready(
+    compute: Ready, part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key
+) -> None:
+    """Compute a part by what its backend has made ready."""
+    compute(a, _made(b), bias, out)
+
+
+def _nothing(part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
+    """Compute a part without elements."""
+
+
+def _empty_sums(problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -> None:
     """Write sums of nothing: of no images, or of no channels. Backends need not know of them."""
     out[...] = 0
     if bias is not None:

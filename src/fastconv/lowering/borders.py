@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..problem import ConvProblem
 from .way import Key, Run
 
 
+@lru_cache(maxsize=1024)
 def _padded(problem: ConvProblem) -> ConvProblem:
     """Return the problem on the padded image, which needs no border."""
     (top, bottom), (left, right) = problem.pad
@@ -30,6 +32,7 @@ def _padded(problem: ConvProblem) -> ConvProblem:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def _wide(problem: ConvProblem) -> ConvProblem:
     """Return the problem with sums as its result, which the border is still to be added to."""
     dtype = problem.accumulator if is_float(problem.dtype) else problem.dtype

@@ -1,20 +1,24 @@
-"""Complex numbers as real ones: the real and the imaginary parts as channels, or as images.
+"""Complex numbers as real ones: the real and the imaginary parts as neighbouring channels.
 
 ``y = w x`` of complex numbers is ``[yr, yi] = [[wr, -wi], [wi, wr]] [xr, xi]`` of real ones: one
 convolution of twice the channels on either side, whose gradient with respect to x is that of the
-real numbers it is made of, ``conj(w) gy``. In the gradient of w, ``gy conj(x)``, both parts of x
-are images of one batch. Where one operand is real nothing is multiplied by zero: parts of a complex
-x that meets real weights are images of their own, a real x makes both parts of y from as many
-channels as it has.
+real numbers it is made of, ``conj(w) gy``. The gradient of w, ``gy conj(x)``, is a sum of two of
+the four that the real numbers have. Where one operand is real nothing is multiplied by zero: parts
+of a complex x that meets real weights are images of their own, a real x makes both parts of y from
+as many channels as it has.
 
-The parts of a group's channels stand beside one another, so that groups stay what they are.
+The parts of a channel stand beside one another, as they do in memory: images whose channels are
+last are read and written in place, and groups stay what they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
+
+import numpy as np
 
 from ..arguments import module_of
 from ..dtypes import COMPONENTS, as_dtype, itemsize
@@ -30,15 +34,14 @@ def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
     yield part(problem)
 
 
+@lru_cache(maxsize=1024)
 def part(problem: ConvProblem) -> ConvProblem:
     """Return the convolution of real numbers."""
     dtype = COMPONENTS[problem.dtype]
     real = replace(problem, dtype=dtype, out_dtype=dtype, real="")
     n, c, k = problem.n, problem.c, problem.k
-    if problem.result == "w":
-        if problem.real == "a":
-            return replace(real, k=2 * k)
-        return replace(real, c=2 * c) if problem.real == "b" else replace(real, n=2 * n, k=2 * k)
+    if problem.result == "w" and problem.real:
+        return replace(real, k=2 * k) if problem.real == "a" else replace(real, c=2 * c)
     if problem.real == "b":
         return replace(real, n=2 * n, bias=False)
     if problem.real == "a":
@@ -62,80 +65,104 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, k
     def compute(a: Any, b: Any, bias: Any, out: Any) -> None:
         inner(real, a, b, bias, out, key)
 
-    way = _weight_grad if problem.result == "w" else _images
-    way(compute, problem, real, a, b, bias, out)
+    if problem.result == "w":
+        _weight_grad(compute, problem, real, a, b, out)
+    elif problem.real == "b":
+        _real_weights(compute, problem, real, a, b, bias, out)
+    else:
+        _images(compute, problem, real, a, b, bias, out)
+
+
+def _real_weights(
+    inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, bias: Any, out: Any
+) -> None:
+    """Compute y, or the gradient of x, from real weights: the parts are images of one batch."""
+    n = problem.n
+    both = _empty(problem, a, real.n, a.shape[1], a.shape[2:])
+    both[:n], both[n:] = a.real, a.imag
+    sums = _empty(problem, a, real.n, out.shape[1], out.shape[2:])
+    inner(both, b, None, sums)
+    out.real, out.imag = sums[:n], sums[n:]
+    if bias is not None:
+        out += bias.reshape(-1, *(1,) * (out.ndim - 2))
 
 
 def _images(
     inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, bias: Any, out: Any
 ) -> None:
     """Compute y, or the gradient of x."""
-    groups = problem.groups
-    if problem.real == "b":
-        both = _empty(problem, a, 2 * problem.n, a.shape[1], a.shape[2:])
-        both[: problem.n], both[problem.n :] = a.real, a.imag
-        sums = _empty(problem, a, real.n, out.shape[1], out.shape[2:])
-        inner(both, b, None, sums)
-        out.real, out.imag = sums[: problem.n], sums[problem.n :]
-        if bias is not None:
-            out += bias.reshape(-1, *(1,) * (out.ndim - 2))
-        return
-    image = a
-    if problem.real != "a":
-        image = _empty(problem, a, problem.n, 2 * a.shape[1], a.shape[2:])
-        _put(_parts(image, groups, 1), _grouped(a, groups, 1), 2)
     if bias is not None:
         addend = module_of(bias).empty(2 * bias.size, dtype=as_dtype(real.dtype))
-        _put(_parts(addend, groups, 0), _grouped(bias, groups, 0), 1)
+        _put(_pairs(addend, 0), bias, 1)
         bias = addend
-    weights = module_of(b).empty(real.w_shape, dtype=as_dtype(real.dtype))
-    _put_weights(problem, weights, b)
+    image = a if problem.real == "a" else _as_real(problem, a)
+    weights = partial(_real_matrix, problem, real, b)
+    sums = _in_place(problem, out)
+    if sums is not None:
+        inner(image, weights, bias, sums)
+        return
     sums = _empty(problem, a, real.n, 2 * out.shape[1], out.shape[2:])
     inner(image, weights, bias, sums)
-    _join(_grouped(out, groups, 1), _parts(sums, groups, 1), 2)
+    parts = _pairs(sums, 1)
+    out.real, out.imag = parts[:, :, 0], parts[:, :, 1]
 
 
-def _put_weights(problem: ConvProblem, weights: Any, w: Any) -> None:
-    """Write [[wr, -wi], [wi, wr]], or the half of it that a real image meets."""
-    groups = problem.groups
-    if problem.real == "a" and problem.result == "x":
-        columns = _parts(weights, 1, 1)
-        columns[:, 0, 0], columns[:, 0, 1] = w.real, -w.imag
-        return
-    # (groups, part of y, K/groups, part of x, C/groups, ...)
-    split, source = _parts(weights, groups, 0), _grouped(w, groups, 0)
+def _real_matrix(problem: ConvProblem, real: ConvProblem, w: Any) -> Any:
+    """Return [[wr, -wi], [wi, wr]], or the half of it that a real image meets."""
+    weights = module_of(w).empty(real.w_shape, dtype=as_dtype(real.dtype))
     if problem.real == "a":
-        _put(split, source, 1)
-        return
-    whole = split.reshape(*split.shape[:3], 2, -1, *split.shape[4:])
-    whole[:, 0, :, 0], whole[:, 0, :, 1] = source.real, -source.imag
-    whole[:, 1, :, 0], whole[:, 1, :, 1] = source.imag, source.real
+        if problem.result == "x":
+            columns = _pairs(weights, 1)
+            columns[:, :, 0], columns[:, :, 1] = w.real, -w.imag
+        else:
+            _put(_pairs(weights, 0), w, 1)
+        return weights
+    whole = _pairs(_pairs(weights, 1), 0)  # (K, part of y, C/groups, part of x, ...)
+    whole[:, 0, :, 0] = whole[:, 1, :, 1] = w.real
+    whole[:, 1, :, 0] = w.imag
+    whole[:, 0, :, 1] = -w.imag
+    return weights
 
 
 def _weight_grad(
-    inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, bias: Any, out: Any
+    inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, out: Any
 ) -> None:
     """Compute the gradient of w: gy times the conjugate of x."""
-    groups, n = problem.groups, problem.n
+    image = a if problem.real == "a" else _as_real(problem, a)
+    gy = b if problem.real == "b" else _as_real(problem, b)
     sums = module_of(out).empty(real.w_shape, dtype=as_dtype(real.dtype))
-    image, gy = a, b
-    if problem.real == "b":
-        image = _empty(problem, a, n, 2 * problem.c, a.shape[2:])
-        parts, source = _parts(image, groups, 1), _grouped(a, groups, 1)
-        parts[:, :, 0], parts[:, :, 1] = source.real, -source.imag
-        inner(image, gy, None, sums)
-        split = _parts(sums, 1, 1)
-        out.real, out.imag = split[:, 0, 0], split[:, 0, 1]
-        return
-    gy = _empty(problem, b, real.n, real.k, b.shape[2:])
-    parts, source = _parts(gy, groups, 1), _grouped(b, groups, 1)
-    _put(parts[:n], source, 2)
-    if problem.real != "a":
-        image = _empty(problem, a, real.n, problem.c, a.shape[2:])
-        image[:n], image[n:] = a.real, a.imag
-        parts[n:, :, 0], parts[n:, :, 1] = source.imag, -source.real
     inner(image, gy, None, sums)
-    _join(_grouped(out, groups, 0), _parts(sums, groups, 0), 1)
+    if problem.real == "a":
+        rows = _pairs(sums, 0)
+        out.real, out.imag = rows[:, 0], rows[:, 1]
+    elif problem.real == "b":
+        columns = _pairs(sums, 1)
+        out.real, out.imag = columns[:, :, 0], -columns[:, :, 1]
+    else:
+        whole = _pairs(_pairs(sums, 1), 0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            out.real = whole[:, 0, :, 0] + whole[:, 1, :, 1]
+            out.imag = whole[:, 1, :, 0] - whole[:, 0, :, 1]
+
+
+def _as_real(problem: ConvProblem, images: Any) -> Any:
+    """Return complex images as real ones of twice the channels, in place where they stand so."""
+    view = _in_place(problem, images)
+    if view is not None:
+        return view
+    real = _empty(problem, images, images.shape[0], 2 * images.shape[1], images.shape[2:])
+    _put(_pairs(real, 1), images, 2)
+    return real
+
+
+def _in_place(problem: ConvProblem, images: Any) -> Any:
+    """View complex images whose channels are neighbours as real ones; None for others."""
+    if not problem.channels_last or module_of(images) is not np:
+        return None
+    if images.strides[1] != images.itemsize or images.dtype != problem.dtype:
+        return None
+    last = np.moveaxis(images, 1, -1)
+    return np.moveaxis(last.view(as_dtype(COMPONENTS[problem.dtype])), -1, 1)
 
 
 def _empty(problem: ConvProblem, like: Any, n: int, channels: int, image: tuple[int, ...]) -> Any:
@@ -146,25 +173,13 @@ def _empty(problem: ConvProblem, like: Any, n: int, channels: int, image: tuple[
     return xp.moveaxis(xp.empty((n, *image, channels), dtype=dtype), -1, 1)
 
 
-def _grouped(array: Any, groups: int, axis: int) -> Any:
-    """View channels along `axis` as (groups, channels of a group)."""
+def _pairs(array: Any, axis: int) -> Any:
+    """View twice as many channels along `axis` as (channels, part)."""
     shape = array.shape
-    return array.reshape(*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :])
-
-
-def _parts(array: Any, groups: int, axis: int) -> Any:
-    """View twice as many channels as (groups, part, channels of a group)."""
-    shape = array.shape
-    return array.reshape(*shape[:axis], groups, 2, shape[axis] // groups // 2, *shape[axis + 1 :])
+    return array.reshape(*shape[:axis], shape[axis] // 2, 2, *shape[axis + 1 :])
 
 
 def _put(parts: Any, array: Any, axis: int) -> None:
-    """Write complex numbers as their parts, which `axis` counts."""
+    """Write numbers as their parts, which `axis` counts."""
     before = (slice(None),) * axis
     parts[(*before, 0)], parts[(*before, 1)] = array.real, array.imag
-
-
-def _join(array: Any, parts: Any, axis: int) -> None:
-    """Read complex numbers from their parts, which `axis` counts."""
-    before = (slice(None),) * axis
-    array.real, array.imag = parts[(*before, 0)], parts[(*before, 1)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +62,7 @@ def _runs(problem: ConvProblem) -> list[Planes]:
     return found
 
 
+@lru_cache(maxsize=1024)
 def _plane(problem: ConvProblem, count: int) -> ConvProblem:
     """Return the problem of one run of planes, sums alone."""
     floats = is_float(problem.dtype)
@@ -71,6 +73,7 @@ def _plane(problem: ConvProblem, count: int) -> ConvProblem:
     )  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def _finish(problem: ConvProblem) -> ConvProblem:
     """Return the problem that adds the bias to finished sums of one plane: 1x1, weights of one."""
     channels = problem.c if problem.result == "x" else problem.k
@@ -106,13 +109,15 @@ def _plane_bytes(problem: ConvProblem) -> int:
     return plane.out_elements * itemsize(plane.out_dtype)
 
 
-def _blocks(problem: ConvProblem) -> list[Planes]:
+@lru_cache(maxsize=256)
+def _blocks(problem: ConvProblem) -> tuple[Planes, ...]:
     """Cut the runs into blocks of planes: all taps of one block before the next."""
     most = max(1, BLOCK_BYTES // max(1, _plane_bytes(problem)))
+    runs = _runs(problem)
     if problem.result == "w":
-        most = max(run.length for run in _runs(problem)) if _runs(problem) else 1
+        most = max((run.length for run in runs), default=1)
     blocks = []
-    for run in _runs(problem):
+    for run in runs:
         first, last = run.y.start, run.y.stop
         for start in range(first - first % most, last, most):
             begin, end = max(start, first), min(start + most, last)
@@ -120,7 +125,7 @@ def _blocks(problem: ConvProblem) -> list[Planes]:
             x1 = run.x.start + (end - 1 - first) * problem.depth.stride + 1
             x = slice(x0, x1, problem.depth.stride)
             blocks.append((start, Planes(run.tap, x, slice(begin, end), end - begin)))
-    return [block for _, block in sorted(blocks, key=lambda item: (item[0], item[1].tap))]
+    return tuple(block for _, block in sorted(blocks, key=lambda item: (item[0], item[1].tap)))
 
 
 def scratch_bytes(problem: ConvProblem) -> int:

@@ -12,7 +12,10 @@ Key = tuple[Hashable, ...]
 
 
 class Run(Protocol):
-    """Computes a part of a problem from logical arrays; b is what `key` says."""
+    """Computes a part of a problem from logical arrays.
+
+    b is what `key` says, or a function that makes it: a plan that has packed it asks no more.
+    """
 
     def __call__(self, part: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
         """Compute `part` into `out`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..geometry import Pair
@@ -34,13 +35,25 @@ def _reach(size: int, outputs: int, taps: int, stride: int, pad: Pair, dilation:
     return Reach(slice(0, end), end, (pad[0], needed - end))
 
 
-def _reaches(problem: ConvProblem) -> tuple[Reach, Reach]:
+class Step(NamedTuple):
+    """The convolution that each group is, and what it reads of x."""
+
+    part: ConvProblem
+    rows: slice
+    columns: slice
+    met: bool  # whether any tap meets x; zeros are convolved otherwise
+
+
+@lru_cache(maxsize=1024)
+def _step(problem: ConvProblem) -> Step:
     sizes = ((problem.h, problem.p, problem.r), (problem.w, problem.q, problem.s))
     rows, columns = (
         _reach(*size, problem.stride[i], problem.pad[i], problem.dilation[i])
         for i, size in enumerate(sizes)
     )
-    return rows, columns
+    part = _part(problem, rows, columns)
+    met = part.c == problem.n and bool(rows.size and columns.size)
+    return Step(part, rows.pixels, columns.pixels, met)
 
 
 def _part(problem: ConvProblem, rows: Reach, columns: Reach) -> ConvProblem:
@@ -60,19 +73,17 @@ def _part(problem: ConvProblem, rows: Reach, columns: Reach) -> ConvProblem:
 
 def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
     """Return the convolution that each group is."""
-    yield _part(problem, *_reaches(problem))
+    yield _step(problem).part
 
 
 def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key) -> None:
     """Compute the gradient of w into `out`."""
-    rows, columns = _reaches(problem)
-    part = _part(problem, rows, columns)
-    met = part.c == problem.n and rows.size and columns.size
+    part, rows, columns, met = _step(problem)
     for group in range(problem.groups):
         outputs = slice(group * part.k, (group + 1) * part.k)
         if met:
             channels = slice(group * part.n, (group + 1) * part.n)
-            image = a[:, channels, rows.pixels, columns.pixels].swapaxes(0, 1)
+            image = a[:, channels, rows, columns].swapaxes(0, 1)
             kernel = b[:, outputs].swapaxes(0, 1)
         else:
             image = zeros_like(a, (part.n, part.c, part.h, part.w))

@@ -13,7 +13,7 @@ from ..deformable import DeformProblem, Moves
 from ..dtypes import is_float
 from ..errors import DTypeError
 from ..options import resolve
-from .request import Common, Operator, Request, held, request
+from .request import Operator, Request, forward, held
 
 
 @dataclass(frozen=True)
@@ -150,14 +150,9 @@ def deform_conv2d(
     >>> fastconv.deform_conv2d.output_shape((1, 8, 16, 16), (4, 8, 3, 3), (1, 18, 14, 14))
     (1, 4, 14, 14)
     """
-    x, w, offset = held("x", x, dtype), held("w", w, dtype), held("offset", offset)
+    offset = held("offset", offset)
     mask = None if mask is None else held("mask", mask)
-    bias = None if bias is None else held("bias", bias, dtype)
-    common = Common(
-        stride, pad, dilation, groups, "constant", layout, False, out, dtype, precision, backend,
-        threads,
-    )  # fmt: skip
-    plain = request("deform_conv2d", 2, "y", x, w, x.shape, w.shape, common, bias, activation)
+    plain = forward("deform_conv2d", 2, locals())
     _check_real("offset", offset)
     if mask is not None:
         _check_real("mask", mask)
@@ -167,4 +162,4 @@ def deform_conv2d(
     describe = _described if plainly else DeformProblem.of
     problem = describe(plain.described.problem, moves, offset_groups)
     described = plain.described._replace(problem=problem)
-    return DeformRequest(x, w, bias, described, common, offset, mask)
+    return DeformRequest(plain.a, plain.b, plain.bias, described, plain.common, offset, mask)

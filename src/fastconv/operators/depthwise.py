@@ -11,7 +11,7 @@ from ..calls import namespace
 from ..dtypes import as_dtype
 from ..errors import ShapeError
 from ..geometry import Pad, Shape, Size, check_choice
-from .request import Common, Held, Operator, Request, held, request
+from .request import Common, Held, Operator, Request, forward, held, request
 
 
 @Operator
@@ -74,13 +74,8 @@ threads
     (1, 16, 5, 5)
     """
     x, w = held("x", x, dtype), held("w", w, dtype)
-    bias = None if bias is None else held("bias", bias, dtype)
     groups = _channels("depthwise_conv2d", "w", x.shape, w.shape, layout)
-    common = Common(
-        stride, pad, dilation, groups, pad_mode, layout, flip, out, dtype, precision, backend,
-        threads,
-    )  # fmt: skip
-    return request("depthwise_conv2d", 2, "y", x, w, x.shape, w.shape, common, bias, activation)
+    return forward("depthwise_conv2d", 2, locals())
 
 
 def separable_conv2d(
@@ -158,17 +153,13 @@ def separable_conv2d(
             f"w_pointwise must be (K, C*M={first.shape[0]}, 1, 1) after w_depthwise {first.shape}, "
             f"got {second.shape}"
         )
-    around: dict[str, Any] = {
-        "layout": layout,
-        "precision": precision,
-        "backend": backend,
-        "threads": threads,
-    }
-    spread = Common(stride, pad, dilation, groups, pad_mode, flip=flip, dtype=dtype, **around)
+    spread = Common.among(locals())._replace(out=None)
     each = request(name, 2, "y", x, first, x.shape, first.shape, spread)
     # what the first one returns, so that the second one is checked before anything runs
     between = Held(each.described.problem.out_shape, as_dtype(each.described.promotion.result))
-    mixing = Common(out=out, dtype=dtype, **around)
+    mixing = Common(
+        layout=layout, out=out, dtype=dtype, precision=precision, backend=backend, threads=threads
+    )
     mixed = request(
         name, 2, "y", between, second, between.shape, second.shape, mixing, bias, activation
     )

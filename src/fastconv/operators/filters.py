@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -165,7 +164,7 @@ def _filter(
     if not flip and kernel.dtype.kind == "c":
         kernel = kernel.conj()
     dtype = None if result.kind in "iu" else result
-    common = replace(options, pad=pads, pad_mode=border, dtype=dtype)
+    common = options._replace(pad=pads, pad_mode=border, dtype=dtype)
     y = request(function, 2, "y", image, kernel, image.shape, kernel.shape, common).run()
     y = y.astype(result, copy=False)
     return y[::-1, ::-1] if swap and not flip else y

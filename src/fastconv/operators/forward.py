@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .request import Common, Operator, Request, held, request
+from .request import Operator, Request, forward
 
 
 @Operator
@@ -70,13 +70,7 @@ def conv1d(
     >>> fastconv.conv1d.output_shape((1, 2, 16000), (64, 2, 400), stride=160)
     (1, 64, 98)
     """
-    x, w = held("x", x, dtype), held("w", w, dtype)
-    bias = None if bias is None else held("bias", bias, dtype)
-    common = Common(
-        stride, pad, dilation, groups, pad_mode, layout, flip, out, dtype, precision, backend,
-        threads,
-    )  # fmt: skip
-    return request("conv1d", 1, "y", x, w, x.shape, w.shape, common, bias, activation)
+    return forward("conv1d", 1, locals())
 
 
 @Operator
@@ -142,10 +136,4 @@ def conv3d(
     >>> fastconv.conv3d(x, w, pad="same").shape
     (1, 4, 8, 8, 8)
     """
-    x, w = held("x", x, dtype), held("w", w, dtype)
-    bias = None if bias is None else held("bias", bias, dtype)
-    common = Common(
-        stride, pad, dilation, groups, pad_mode, layout, flip, out, dtype, precision, backend,
-        threads,
-    )  # fmt: skip
-    return request("conv3d", 3, "y", x, w, x.shape, w.shape, common, bias, activation)
+    return forward("conv3d", 3, locals())

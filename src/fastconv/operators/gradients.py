@@ -10,8 +10,8 @@ from ..dtypes import accumulator, as_dtype, is_float
 from ..errors import DTypeError, ShapeError
 from ..geometry import check_choice
 from ..sizes import Spatial
-from .naming import named, sizes_of
-from .request import Common, Operator, Request, check_output_gradient, held, request
+from .naming import sizes_of
+from .request import Common, Kind, Operator, Request, check_output_gradient, held, request
 
 _INPUT = """Gradient with respect to x of ``sum(gy * {conv}(x, w))``.
 
@@ -88,80 +88,64 @@ _WEIGHT = """Gradient with respect to w of ``sum(gy * {conv}(x, w))``.
     """
 
 
-def _input_grad(spatial: Spatial) -> Any:
-    name = f"conv{spatial}d_input_grad"
-
-    @Operator
-    def input_grad(
-        x_shape: Any,
-        w: Any,
-        gy: Any,
-        stride: Any = 1,
-        pad: Any = 0,
-        *,
-        dilation: Any = 1,
-        groups: int = 1,
-        pad_mode: str = "constant",
-        flip: bool = False,
-        layout: str | None = None,
-        out: Any = None,
-        dtype: Any = None,
-        precision: str | None = None,
-        backend: str | None = None,
-        threads: int | None = None,
-    ) -> Request:
-        w, gy = held("w", w, dtype), held("gy", gy, dtype)
-        common = Common(
-            stride, pad, dilation, groups, pad_mode, layout, flip, out, dtype, precision, backend,
-            threads,
-        )  # fmt: skip
-        image = sizes_of("x_shape", x_shape)
-        found = request(name, spatial, "x", gy, w, image, tuple(w.shape), common)
-        return check_output_gradient(found, gy)
-
-    return named(input_grad, name, _INPUT, spatial)
+def _input_grad(
+    kind: Kind,
+    x_shape: Any,
+    w: Any,
+    gy: Any,
+    stride: Any = 1,
+    pad: Any = 0,
+    *,
+    dilation: Any = 1,
+    groups: int = 1,
+    pad_mode: str = "constant",
+    flip: bool = False,
+    layout: str | None = None,
+    out: Any = None,
+    dtype: Any = None,
+    precision: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Request:
+    w, gy = held("w", w, dtype), held("gy", gy, dtype)
+    common = Common.among(locals())
+    image = sizes_of("x_shape", x_shape)
+    found = request(*kind, "x", gy, w, image, tuple(w.shape), common)
+    return check_output_gradient(found, gy)
 
 
-def _weight_grad(spatial: Spatial) -> Any:
-    name = f"conv{spatial}d_weight_grad"
-
-    @Operator
-    def weight_grad(
-        x: Any,
-        w_shape: Any,
-        gy: Any,
-        stride: Any = 1,
-        pad: Any = 0,
-        *,
-        dilation: Any = 1,
-        groups: int = 1,
-        pad_mode: str = "constant",
-        flip: bool = False,
-        layout: str | None = None,
-        out: Any = None,
-        dtype: Any = None,
-        precision: str | None = None,
-        backend: str | None = None,
-        threads: int | None = None,
-    ) -> Request:
-        x, gy = held("x", x, dtype), held("gy", gy, dtype)
-        common = Common(
-            stride, pad, dilation, groups, pad_mode, layout, flip, out, dtype, precision, backend,
-            threads,
-        )  # fmt: skip
-        kernel = sizes_of("w_shape", w_shape)
-        found = request(name, spatial, "w", x, gy, tuple(x.shape), kernel, common)
-        return check_output_gradient(found, gy)
-
-    return named(weight_grad, name, _WEIGHT, spatial)
+def _weight_grad(
+    kind: Kind,
+    x: Any,
+    w_shape: Any,
+    gy: Any,
+    stride: Any = 1,
+    pad: Any = 0,
+    *,
+    dilation: Any = 1,
+    groups: int = 1,
+    pad_mode: str = "constant",
+    flip: bool = False,
+    layout: str | None = None,
+    out: Any = None,
+    dtype: Any = None,
+    precision: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Request:
+    x, gy = held("x", x, dtype), held("gy", gy, dtype)
+    common = Common.among(locals())
+    kernel = sizes_of("w_shape", w_shape)
+    found = request(*kind, "w", x, gy, tuple(x.shape), kernel, common)
+    return check_output_gradient(found, gy)
 
 
-conv1d_input_grad = _input_grad(1)
-conv2d_input_grad = _input_grad(2)
-conv3d_input_grad = _input_grad(3)
-conv1d_weight_grad = _weight_grad(1)
-conv2d_weight_grad = _weight_grad(2)
-conv3d_weight_grad = _weight_grad(3)
+conv1d_input_grad, conv2d_input_grad, conv3d_input_grad = Operator.of_every_rank(
+    _input_grad, "conv{d}d_input_grad", _INPUT
+)
+conv1d_weight_grad, conv2d_weight_grad, conv3d_weight_grad = Operator.of_every_rank(
+    _weight_grad, "conv{d}d_weight_grad", _WEIGHT
+)
 
 
 def _bias_grad(spatial: Spatial, gy: Any, layout: str | None, dtype: Any) -> Any:
@@ -181,7 +165,7 @@ def _bias_grad(spatial: Spatial, gy: Any, layout: str | None, dtype: Any) -> Any
     axes = tuple(axis for axis in range(gy.ndim) if axis != channels)
     name = gy.dtype.newbyteorder("=").name if dtype is None else as_dtype(dtype).name
     sums = module_of(gy).sum(gy, axis=axes, dtype=as_dtype(accumulator(name)))
-    return sums.astype(as_dtype(name)) if is_float(name) else sums
+    return sums.astype(as_dtype(name), copy=False) if is_float(name) else sums
 
 
 def conv1d_bias_grad(gy: Any, *, layout: str | None = None, dtype: Any = None) -> Any:

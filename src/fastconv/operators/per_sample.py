@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
 
 from .. import checks
@@ -187,8 +186,7 @@ def conv2d_per_sample_weight_grad(
 
 def _common(function: str, stride: Size, pad: Pad, out: Any, options: dict[str, Any]) -> Common:
     """Gather the options that all operators share."""
-    named = {field.name for field in fields(Common)}
-    check_names(function, options, named)
+    check_names(function, options, Common._fields)
     return Common(stride, pad, out=out, **options)
 
 
@@ -211,7 +209,7 @@ def _run(
             raise ShapeError(f"bias has shape {bias.shape}, expected (K={k},) or (N={n}, K={k})")
         rows = bias[0] if n else held("bias", (k,), bias.dtype)
     # one image first: what is wrong with the call is said in the caller's shapes
-    common = replace(common, layout=layout)
+    common = common._replace(layout=layout)
     alone = request(function, 2, result, a, b, x_shape, w_shape[1:], common, rows, activation)
     if result != "y":
         check_output_gradient(alone, b if result == "w" else a)
@@ -229,8 +227,8 @@ def _run(
     joined: Shape = (n * k, *w_shape[2:])
     if result != "w":
         joined = (1, n * problem.out_shape[1 if layout == "NCHW" else 3], *_extent(problem, result))
-    inside = replace(
-        common, groups=n * problem.groups, layout="NCHW",
+    inside = common._replace(
+        groups=n * problem.groups, layout="NCHW",
         out=out.reshape(joined) if direct else None,
     )  # fmt: skip
     first = _joined(a, layout)

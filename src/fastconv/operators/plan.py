@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import arguments, calls, dispatch, lowering
+from ..backends import Direct
 from ..calls import Call
 from ..dtypes import Promotion
 from ..errors import DTypeError
@@ -44,8 +45,10 @@ class OperatorPlan:
             w = arguments.private_copy(request.b)
             bias = None if request.bias is None else arguments.private_copy(request.bias)
             self._kernel, self._addend = self._call.readable_weights(w, bias, common.flip)
-        self._kept = lowering.Kept(request.a.dtype.name)
-        self._calls: dict[int, Call] = {}
+        self._kept = lowering.Kept(self.problem, request.a.dtype.name)
+        self._calls: dict[tuple[int, ...], tuple[Call, lowering.Lowered]] = {}
+        self._direct: Direct | None = None
+        self._rounds = self._call.promotion.result != self._call.promotion.computed
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         """Compute from the first operand: x, or the gradient of y for an input gradient.
@@ -59,22 +62,40 @@ class OperatorPlan:
         OutputError, MemoryError
             As the call.
         """
+        if self._direct is not None:
+            y = self._direct(x, out)
+            if y is not None:
+                return y
+        if (
+            type(x) is type(self._kernel) is np.ndarray
+            and out is None
+            and x.dtype == self._request.a.dtype
+            and x.shape in self._calls
+        ):
+            y = self._compute(*self._calls[x.shape], x, None)
+        else:
+            y = self._checked(x, out)
+        if not self._rounds:
+            self._direct = self._kept.direct
+        return y
+
+    def _checked(self, x: Any, out: Any) -> Any:
+        """Look at the arrays, and compute."""
         name = calls.OPERANDS[self.problem.result][0]
         arrays = arguments.array_kind(x, self._kernel, out, names=f"{name}, w, bias and out")
         x = arguments.as_array(name, x)
-        call = self._for_batch(batch_of(self.problem, tuple(x.shape)))
+        call, lowered = self._for_shape(tuple(x.shape))
         self._check_dtype(name, x.dtype)
         if out is not None:
             arguments.check_output(call.xp, call.problem, call.promotion, out)
         with arguments.on_device(arrays, **{name: x}, w=self._kernel, out=out):
+            return self._compute(call, lowered, x, out)
 
-            def compute(image: Any, target: Any) -> None:
-                lowering.run(
-                    call.backend, call.problem, call.options, image, self._kernel, self._addend,
-                    target, self._kept,
-                )  # fmt: skip
+    def _compute(self, call: Call, lowered: lowering.Lowered, x: Any, out: Any) -> Any:
+        def compute(image: Any, target: Any) -> None:
+            lowered(image, self._kernel, self._addend, target)
 
-            return call.compute(x, (), out, compute)
+        return call.compute(x, (), out, compute)
 
     def explain(self) -> Explanation:
         """Say what the plan runs, and why."""
@@ -92,22 +113,21 @@ class OperatorPlan:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments: packed weights belong to this machine's processor."""
         options = self._call.options
-        common = replace(
-            self._request.common, out=None, backend=options.backend, precision=options.precision,
-            threads=options.threads,
-        )  # fmt: skip
+        common = self._request.common._replace(
+            out=None, backend=options.backend, precision=options.precision, threads=options.threads
+        )
         return OperatorPlan, (replace(self._request, common=common),)
 
-    def _for_batch(self, n: int) -> Call:
-        if n == self.problem.n:
-            return self._call
-        call = self._calls.get(n)
-        if call is None:
-            call = self._call.with_batch(n)
+    def _for_shape(self, shape: tuple[int, ...]) -> tuple[Call, lowering.Lowered]:
+        found = self._calls.get(shape)
+        if found is None:
+            n = batch_of(self.problem, shape)
+            call = self._call if n == self.problem.n else self._call.with_batch(n)
+            found = call, lowering.Lowered(call.backend, call.problem, call.options, self._kept)
             if len(self._calls) >= REMEMBERED:
                 self._calls = {}
-            self._calls[n] = call
-        return call
+            self._calls[shape] = found
+        return found
 
     def _check_dtype(self, name: str, dtype: np.dtype[Any]) -> None:
         planned = self._request.a.dtype

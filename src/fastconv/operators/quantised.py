@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,10 +87,7 @@ def conv2d_integer(
     >>> fastconv.conv2d_integer(x, np.array([[1, 10]], "int8"), pad="full", x_zero_point=128)
     array([[ 20,   2, -10,  -1]], dtype=int32)
     """
-    options = Common(
-        stride, pad, dilation, groups, pad_mode, layout, flip, out, backend=backend,
-        threads=threads,
-    )  # fmt: skip
+    options = Common.among(locals())
     return _sums("conv2d_integer", x, w, x_zero_point, w_zero_point, None, options).run()
 
 
@@ -173,9 +169,7 @@ def qlinear_conv2d(
     x = as_array("x", x)
     wanted = _result_dtype(x, y_zero_point, dtype)
     bias = None if bias is None else as_array("bias", bias)
-    options = Common(
-        stride, pad, dilation, groups, pad_mode, layout, flip, backend=backend, threads=threads
-    )
+    options = Common.among(locals())._replace(out=None, dtype=None)
     found = _sums("qlinear_conv2d", x, w, x_zero_point, w_zero_point, bias, options)
     problem, xp = found.described.problem, module_of(x)
     one, each = _scale("x_scale", x_scale, 1), _scale("w_scale", w_scale, problem.k)
@@ -246,7 +240,7 @@ def _bytes(function: str, described: Request, zero: int, turned: bool) -> Reques
         return request(function, 2, "y", x, w, x.shape, w.shape, options, described.bias)
     if problem.pad_mode == "constant" and any(map(any, problem.pads)):
         x = _bordered(xp, x, problem, zero)
-        options = replace(options, pad=0)
+        options = options._replace(pad=0)
     channels = w if w.ndim == 4 else w[None, None]
     bias = channels.sum(axis=(1, 2, 3), dtype=np.int32) * np.int32(-zero)
     if described.bias is not None:

@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from inspect import signature
-from typing import Any, Generic, ParamSpec
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec
 
 import numpy as np
 
 from .. import arguments, calls, dispatch
-from ..calls import Described
+from ..calls import Call, Described
 from ..checks import array_axes, format_shape
 from ..dtypes import as_dtype
 from ..errors import ShapeError
 from ..explanation import Explanation
 from ..geometry import Shape
-from ..options import resolve
+from ..options import current, resolve
 from ..problem import Cost
 from ..sizes import Result, Spatial
+from .naming import named
 from .plan import OperatorPlan
 
 P = ParamSpec("P")
+
+
+class Kind(NamedTuple):
+    """Which of the operators that differ in the dimensions of their images alone."""
+
+    name: str
+    spatial: Spatial
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class Held:
 
 def held(name: str, value: Any, dtype: Any = None) -> Any:
     """Return an array as it is or converted, and a tuple of sizes as what stands for an array."""
+    if isinstance(value, Held):
+        return value
     if isinstance(value, tuple) and all(isinstance(size, int) for size in value):
         return Held(value, np.dtype("float32") if dtype is None else as_dtype(dtype))
     return arguments.as_array(name, value)
@@ -52,8 +62,7 @@ def conjugated(array: Any) -> Any:
     return array.conj() if complex_numbers else array
 
 
-@dataclass(frozen=True)
-class Common:
+class Common(NamedTuple):
     """Arguments that all operators share, as the caller wrote them."""
 
     stride: Any = 1
@@ -69,6 +78,19 @@ class Common:
     backend: str | None = None
     threads: int | None = None
 
+    @classmethod
+    def among(cls, arguments: dict[str, Any]) -> Common:
+        """Those of a call's arguments, which bear the same names in every operator: its locals."""
+        return cls(**{name: arguments[name] for name in cls._fields if name in arguments})
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not the defaults, by their names."""
+        pairs = zip(self._fields, self, DEFAULTS, strict=True)
+        return {name: value for name, value, default in pairs if value is not default}
+
+
+DEFAULTS = Common()
+
 
 @dataclass(frozen=True)
 class Request:
@@ -80,8 +102,8 @@ class Request:
     described: Described
     common: Common
 
-    def run(self) -> Any:
-        """Compute it."""
+    def call(self) -> Call:
+        """Check what depends on the arrays, and choose."""
         common = self.common
         shapes = [v.shape for v in (self.a, self.b, self.bias) if isinstance(v, Held)]
         if shapes:
@@ -94,8 +116,11 @@ class Request:
         arrays = arguments.array_kind(self.a, self.b, self.bias, common.out, names=names)
         if common.out is not None:
             arguments.check_output(calls.namespace(arrays), *self.described, common.out)
-        call = calls.call_for(self.described, options, arrays)
-        return call.run(self.a, self.b, self.bias, common.out, common.flip)
+        return calls.call_for(self.described, options, arrays)
+
+    def run(self) -> Any:
+        """Compute it."""
+        return self.call().run(self.a, self.b, self.bias, self.common.out, self.common.flip)
 
     def plan(self) -> OperatorPlan:
         """Fix the weights, for many first operands."""
@@ -139,6 +164,17 @@ def request(
         result, function,
     )  # fmt: skip
     return Request(a, b, bias, described, common)
+
+
+def forward(function: str, spatial: Spatial, arguments: dict[str, Any]) -> Request:
+    """Describe the convolution that a call's arguments, its locals, make of x and w."""
+    dtype, bias = arguments["dtype"], arguments["bias"]
+    x, w = held("x", arguments["x"], dtype), held("w", arguments["w"], dtype)
+    bias = None if bias is None else held("bias", bias, dtype)
+    return request(
+        function, spatial, "y", x, w, x.shape, w.shape, Common.among(arguments), bias,
+        arguments["activation"],
+    )  # fmt: skip
 
 
 def check_output_gradient(request: Request, gy: Any) -> Request:
@@ -186,9 +222,45 @@ class Operator(Generic[P]):
         self._describe = describe
         update_wrapper(self, describe)
 
+    @classmethod
+    def of_every_rank(
+        cls,
+        describe: Callable[Concatenate[Kind, P], Request],
+        name: str,
+        doc: str,
+        family: str = "conv",
+    ) -> tuple[Operator[P], Operator[P], Operator[P]]:
+        """Return the operators of one, two and three dimensions.
+
+        `describe` takes a `Kind` before the caller's arguments; `name` has ``{d}`` in it, and `doc`
+        what `naming.named` fills in.
+        """
+
+        def operator(spatial: Spatial) -> Operator[P]:
+            kind = Kind(name.format(d=spatial), spatial)
+            made = cls(partial(describe, kind))
+            named(made, kind.name, doc, spatial, family)
+            return made
+
+        return operator(1), operator(2), operator(3)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Compute."""
-        return self._request(*args, **kwargs).run()
+        around = current()
+        key = calls.key_of(self, around, args, kwargs)
+        known = None if key is None else calls.remembered(key)
+        if known is not None:
+            return known.again(args, kwargs)
+        request = self._request(*args, **kwargs)
+        if type(request) is not Request:
+            return request.run()
+        call, common = request.call(), request.common
+        if key is not None:
+            operands = request.a, request.b, request.bias, common.out
+            places = calls.places_of(operands, args, kwargs)
+            if places is not None:
+                calls.remember(key, call, common.flip, request.a.dtype.name, around, places)
+        return call.run(request.a, request.b, request.bias, common.out, common.flip)
 
     def _request(self, *args: P.args, **kwargs: P.kwargs) -> Request:
         """Describe a call; an unknown name among its arguments is told by its likely meaning."""
@@ -210,6 +282,12 @@ class Operator(Generic[P]):
     def output_shape(self, *args: P.args, **kwargs: P.kwargs) -> Shape:
         """Shape of a call's result."""
         return self._request(*args, **kwargs).described.problem.out_shape
+
+    def check(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Raise what is wrong with a call's shapes and dtypes; nothing is with one made before."""
+        key = calls.key_of(self, current(), args, kwargs)
+        if key is None or calls.remembered(key) is None:
+            self._request(*args, **kwargs)
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> OperatorPlan:
         """Fix the weights: the arguments of a call, with a shape in the place of x, or of gy.

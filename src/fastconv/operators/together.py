@@ -16,6 +16,7 @@ from ..sizes import Spatial
 from . import gradients
 from .forward import conv1d, conv3d
 from .naming import named
+from .request import Common
 
 WANTED = ("x", "w", "bias")
 
@@ -59,6 +60,8 @@ _WORDS = """Gradients of ``sum(gy * {conv}(x, w, bias=bias, activation=activatio
     Notes
     -----
     As many multiply-accumulates as `{conv}` for each of x and w, and once more with an activation.
+    The three share what that makes: gy is multiplied by the activation's derivative once, and read
+    first for the bias, whose sums take no longer than reading it, then for w, then for x.
 
     Examples
     --------
@@ -119,22 +122,16 @@ def _grads(spatial: Spatial, forward: Any) -> Any:
         for which in (wanted,) if isinstance(wanted, str) else wanted:
             check_choice("wanted", which, WANTED)
         x, w, gy = as_array("x", x), as_array("w", w), as_array("gy", gy)
-        options = {
-            "stride": stride, "pad": pad, "dilation": dilation, "groups": groups,
-            "pad_mode": pad_mode, "flip": flip, "dtype": dtype, "precision": precision,
-            "backend": backend, "threads": threads,
-        }  # fmt: skip
-        if layout is not None:
-            options["layout"] = layout
-        weight_grad.output_shape(x, w.shape, gy, **options)  # gy must be the output's gradient
+        options = Common.among(locals()).given()
+        weight_grad.check(x, w.shape, gy, **options)  # gy must be the output's gradient
         if activation is not None:
             check_choice("activation", activation, tuple(activations.ACTIVATIONS))
             gy = before_activation(forward, gy, activation, x, w, bias=bias, **options)
-        return Gradients(
-            input_grad(x.shape, w, gy, **options) if "x" in wanted else None,
-            weight_grad(x, w.shape, gy, **options) if "w" in wanted else None,
-            bias_grad(gy, layout=layout, dtype=dtype) if "bias" in wanted else None,
-        )
+        # the shortest first, while the caches hold what the activation's derivative made of gy
+        sums = bias_grad(gy, layout=layout, dtype=dtype) if "bias" in wanted else None
+        gw = weight_grad(x, w.shape, gy, **options) if "w" in wanted else None
+        gx = input_grad(x.shape, w, gy, **options) if "x" in wanted else None
+        return Gradients(gx, gw, sums)
 
     words = _WORDS.replace("{example}", _EXAMPLES[spatial])
     return named(grads, name, words, spatial)

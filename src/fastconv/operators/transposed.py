@@ -14,8 +14,8 @@ from ..calls import promotion_of
 from ..errors import DTypeError, ShapeError
 from ..geometry import Pair, Shape
 from ..sizes import Spatial
-from .naming import named, sizes_of
-from .request import Common, Held, Operator, Request, conjugated, held, request
+from .naming import sizes_of
+from .request import Common, Held, Kind, Operator, Request, conjugated, held, request
 
 _NAMED = ("valid", "same", "same_lower")
 
@@ -121,123 +121,97 @@ backend, threads
     """
 
 
-def _transposed(spatial: Spatial) -> Any:
-    name = f"conv_transpose{spatial}d"
-
-    @Operator
-    def conv_transpose(
-        x: Any,
-        w: Any,
-        stride: Any = 1,
-        pad: Any = 0,
-        *,
-        output_padding: Any = 0,
-        output_shape: Any = None,
-        dilation: Any = 1,
-        groups: int = 1,
-        bias: Any = None,
-        activation: str | None = None,
-        flip: bool = False,
-        layout: str | None = None,
-        out: Any = None,
-        dtype: Any = None,
-        precision: str | None = None,
-        backend: str | None = None,
-        threads: int | None = None,
-    ) -> Request:
-        x, w = held("x", x, dtype), held("w", w, dtype)
-        w = conjugated(w)  # the gradient that it is computed as conjugates w
-        bias = None if bias is None else held("bias", bias, dtype)
-        sizes = _Sizes(name, spatial, tuple(x.shape), tuple(w.shape), layout, groups)
-        pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
-        common = Common(
-            stride, pads, dilation, groups, "constant", sizes.layout, flip, out, dtype, precision,
-            backend, threads,
-        )  # fmt: skip
-        with _naming(("x", x), ("w", w), dtype):
-            return request(
-                name, spatial, "x", x, w, sizes.y_shape, tuple(w.shape), common, bias, activation
-            )
-
-    return named(conv_transpose, name, _WORDS, spatial)
+def _transposed(
+    kind: Kind,
+    x: Any,
+    w: Any,
+    stride: Any = 1,
+    pad: Any = 0,
+    *,
+    output_padding: Any = 0,
+    output_shape: Any = None,
+    dilation: Any = 1,
+    groups: int = 1,
+    bias: Any = None,
+    activation: str | None = None,
+    flip: bool = False,
+    layout: str | None = None,
+    out: Any = None,
+    dtype: Any = None,
+    precision: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Request:
+    x, w = held("x", x, dtype), held("w", w, dtype)
+    w = conjugated(w)  # the gradient that it is computed as conjugates w
+    bias = None if bias is None else held("bias", bias, dtype)
+    sizes = _Sizes(*kind, tuple(x.shape), tuple(w.shape), layout, groups)
+    pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
+    common = Common.among(locals())._replace(pad=pads, layout=sizes.layout)
+    with _naming(("x", x), ("w", w), dtype):
+        return request(*kind, "x", x, w, sizes.y_shape, tuple(w.shape), common, bias, activation)
 
 
-def _input_grad(spatial: Spatial) -> Any:
-    name = f"conv_transpose{spatial}d_input_grad"
-
-    @Operator
-    def input_grad(
-        x_shape: Any,
-        w: Any,
-        gy: Any,
-        stride: Any = 1,
-        pad: Any = 0,
-        *,
-        output_padding: Any = 0,
-        output_shape: Any = None,
-        dilation: Any = 1,
-        groups: int = 1,
-        flip: bool = False,
-        layout: str | None = None,
-        out: Any = None,
-        dtype: Any = None,
-        precision: str | None = None,
-        backend: str | None = None,
-        threads: int | None = None,
-    ) -> Request:
-        w, gy = held("w", w, dtype), held("gy", gy, dtype)
-        image = sizes_of("x_shape", x_shape)
-        sizes = _Sizes(name, spatial, image, tuple(w.shape), layout, groups)
-        pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
-        gy, pads = sizes.seen(gy, pads)
-        common = Common(
-            stride, pads, dilation, groups, "constant", sizes.layout, flip, out, dtype, precision,
-            backend, threads,
-        )  # fmt: skip
-        w = conjugated(w)
-        with _naming(("gy", gy), ("w", w), dtype):
-            return request(name, spatial, "y", gy, w, tuple(gy.shape), tuple(w.shape), common)
-
-    return named(input_grad, name, _INPUT, spatial, "conv_transpose")
+def _input_grad(
+    kind: Kind,
+    x_shape: Any,
+    w: Any,
+    gy: Any,
+    stride: Any = 1,
+    pad: Any = 0,
+    *,
+    output_padding: Any = 0,
+    output_shape: Any = None,
+    dilation: Any = 1,
+    groups: int = 1,
+    flip: bool = False,
+    layout: str | None = None,
+    out: Any = None,
+    dtype: Any = None,
+    precision: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Request:
+    w, gy = held("w", w, dtype), held("gy", gy, dtype)
+    image = sizes_of("x_shape", x_shape)
+    sizes = _Sizes(*kind, image, tuple(w.shape), layout, groups)
+    pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
+    gy, pads = sizes.seen(gy, pads)
+    common = Common.among(locals())._replace(pad=pads, layout=sizes.layout)
+    w = conjugated(w)
+    with _naming(("gy", gy), ("w", w), dtype):
+        return request(*kind, "y", gy, w, tuple(gy.shape), tuple(w.shape), common)
 
 
-def _weight_grad(spatial: Spatial) -> Any:
-    name = f"conv_transpose{spatial}d_weight_grad"
-
-    @Operator
-    def weight_grad(
-        x: Any,
-        w_shape: Any,
-        gy: Any,
-        stride: Any = 1,
-        pad: Any = 0,
-        *,
-        output_padding: Any = 0,
-        output_shape: Any = None,
-        dilation: Any = 1,
-        groups: int = 1,
-        flip: bool = False,
-        layout: str | None = None,
-        out: Any = None,
-        dtype: Any = None,
-        precision: str | None = None,
-        backend: str | None = None,
-        threads: int | None = None,
-    ) -> Request:
-        x, gy = held("x", x, dtype), held("gy", gy, dtype)
-        kernel = sizes_of("w_shape", w_shape)
-        sizes = _Sizes(name, spatial, tuple(x.shape), kernel, layout, groups)
-        pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
-        gy, pads = sizes.seen(gy, pads)
-        common = Common(
-            stride, pads, dilation, groups, "constant", sizes.layout, flip, out, dtype, precision,
-            backend, threads,
-        )  # fmt: skip
-        gy, x = conjugated(gy), conjugated(x)  # it conjugates the first one, and is to do the other
-        with _naming(("gy", gy), ("x", x), dtype):
-            return request(name, spatial, "w", gy, x, tuple(gy.shape), kernel, common)
-
-    return named(weight_grad, name, _WEIGHT, spatial, "conv_transpose")
+def _weight_grad(
+    kind: Kind,
+    x: Any,
+    w_shape: Any,
+    gy: Any,
+    stride: Any = 1,
+    pad: Any = 0,
+    *,
+    output_padding: Any = 0,
+    output_shape: Any = None,
+    dilation: Any = 1,
+    groups: int = 1,
+    flip: bool = False,
+    layout: str | None = None,
+    out: Any = None,
+    dtype: Any = None,
+    precision: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> Request:
+    x, gy = held("x", x, dtype), held("gy", gy, dtype)
+    kernel = sizes_of("w_shape", w_shape)
+    sizes = _Sizes(*kind, tuple(x.shape), kernel, layout, groups)
+    pads = sizes.resolve(stride, pad, dilation, output_padding, output_shape)
+    gy, pads = sizes.seen(gy, pads)
+    common = Common.among(locals())._replace(pad=pads, layout=sizes.layout)
+    gy, x = conjugated(gy), conjugated(x)  # it conjugates the first one, and is to do the other
+    with _naming(("gy", gy), ("x", x), dtype):
+        return request(*kind, "w", gy, x, tuple(gy.shape), kernel, common)
 
 
 @contextmanager
@@ -413,12 +387,14 @@ def _cut(total: int, lower: bool) -> Pair:
     return (total - small, small) if lower else (small, total - small)
 
 
-conv_transpose1d = _transposed(1)
-conv_transpose2d = _transposed(2)
-conv_transpose3d = _transposed(3)
-conv_transpose1d_input_grad = _input_grad(1)
-conv_transpose2d_input_grad = _input_grad(2)
-conv_transpose3d_input_grad = _input_grad(3)
-conv_transpose1d_weight_grad = _weight_grad(1)
-conv_transpose2d_weight_grad = _weight_grad(2)
-conv_transpose3d_weight_grad = _weight_grad(3)
+conv_transpose1d, conv_transpose2d, conv_transpose3d = Operator.of_every_rank(
+    _transposed, "conv_transpose{d}d", _WORDS
+)
+conv_transpose1d_input_grad, conv_transpose2d_input_grad, conv_transpose3d_input_grad = (
+    Operator.of_every_rank(_input_grad, "conv_transpose{d}d_input_grad", _INPUT, "conv_transpose")
+)
+conv_transpose1d_weight_grad, conv_transpose2d_weight_grad, conv_transpose3d_weight_grad = (
+    Operator.of_every_rank(
+        _weight_grad, "conv_transpose{d}d_weight_grad", _WEIGHT, "conv_transpose"
+    )
+)

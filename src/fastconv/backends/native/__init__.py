@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ...deformable import DeformProblem
 from ...dtypes import itemsize
 from ...options import Options
 from ...problem import ConvProblem
-from .. import Algorithm, Direct
+from .. import Algorithm, Direct, Ready
 
 #: Dtypes of operands and their results, in the order of the extension's `Element`.
 ELEMENTS = {
@@ -127,10 +127,37 @@ def resources(options: Options) -> Any:
 
 def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any) -> None:
     """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
+    ready(problem, options)(x, w, bias, out)
+
+
+@lru_cache(maxsize=4096)
+def ready(problem: ConvProblem, options: Options) -> Ready:
+    """Return what computes `problem` from (x, w, bias, out); see `fastconv.backends.ready`."""
+    description, means = _description(problem), resources(options)
+    conv2d, weight_grad = _native.conv2d, _native.weight_grad
+
+    def gradient(x: Any, w: Any, bias: Any | None, out: Any) -> None:
+        weight_grad(description, x, w, out, means)
+
+    def convolution(x: Any, w: Any, bias: Any | None, out: Any) -> None:
+        conv2d(description, x, w, bias, out, means)
+
     if problem.result == "w":
-        _native.weight_grad(_description(problem), x, w, out, resources(options))
-        return
-    way = _fast().choose(problem, options, w) if options.precision == "fast" else None
+        return gradient
+    fast = _considered_fast(problem, options)
+    return partial(_run_fast, problem, options) if fast else convolution
+
+
+def _considered_fast(problem: ConvProblem, options: Options) -> bool:
+    """Whether some weights of the problem might get a way of `fast`."""
+    return options.precision == "fast" and bool(_fast().considered(problem, options))
+
+
+def _run_fast(
+    problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None, out: Any
+) -> None:
+    """Compute `problem` by the way of `fast` that these weights get, if any."""
+    way = _fast().choose(problem, options, w)
     if way is None:
         convolve(problem, options, x, w, bias, out)
     else:
@@ -206,12 +233,15 @@ def _pixel_code(problem: ConvProblem, image: str) -> int:
 
 
 def direct(problem: ConvProblem, options: Options, flip: bool, image: str) -> Direct | None:
-    """Return a function (x, w, bias, out) for arrays as the caller holds them; see `Backend`."""
-    if options.precision == "fast" and _fast().considered(problem, options):
+    """Return a function (a, b, bias, out) for arrays as the caller holds them; see `Backend`."""
+    if problem.spatial == 3:
         return None
-    function: Direct | None = _native.direct(
-        _description(problem), resources(options), problem.rank, flip, _pixel_code(problem, image)
-    )
+    form = _description(problem), resources(options), problem.rank, problem.spatial, flip
+    function: Direct | None = None
+    if problem.result == "w" and problem.dtype in GRADIENTS:
+        function = _native.weight_grad_direct(*form)
+    elif problem.result == "y" and not _considered_fast(problem, options):
+        function = _native.direct(*form, _pixel_code(problem, image))
     return function
 
 
@@ -224,7 +254,9 @@ class PackedWeights:
         description = _description(problem)
         self._packed = _native.PackedConvolution(description, w, bias, resources(options))
         self.packed_bytes: int = self._packed.packed_bytes
-        self.direct: Direct | None = self._packed.direct(problem.rank, _pixel_code(problem, image))
+        self.direct: Direct | None = self._packed.direct(
+            problem.rank, problem.spatial, _pixel_code(problem, image)
+        )
 
     def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
         """Name the algorithm, and its scratch memory where the weights are packed."""
