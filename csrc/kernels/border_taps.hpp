@@ -143,17 +143,20 @@ struct BorderTaps {
                     Index* to_w, RowSet* skipped) {
         const Index channels = task.slice.channels;
         Index n = 0;
-        for (Index i = 0; i < table.count; ++i) {
-            const KeptTap kept = table.kept[i];
-            const Index begin = most(kept.tap * channels - first, 0);
-            const Index steps = least((kept.tap + 1) * channels - first, depth) - begin;
-            for (Index j = 0; j < steps; ++j) {
-                to_x[n + j] = x[begin + j];
-                to_w[n + j] = (begin + j) * kCols<T>;
-                skipped[n + j] = kept.rows;
+        for_planes(plane_steps(task.slice), first, depth, [&](const PlanePart& part) {
+            for (Index i = 0; i < table.count; ++i) {
+                const KeptTap kept = table.kept[i];
+                const Index begin = most(kept.tap * channels - part.first, 0);
+                const Index steps =
+                    least((kept.tap + 1) * channels - part.first, part.count) - begin;
+                for (Index j = 0; j < steps; ++j) {
+                    to_x[n + j] = x[part.at + begin + j];
+                    to_w[n + j] = (part.at + begin + j) * kCols<T>;
+                    skipped[n + j] = kept.rows;
+                }
+                n += most(steps, 0);
             }
-            n += most(steps, 0);
-        }
+        });
         return n;
     }
 
