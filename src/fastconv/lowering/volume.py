@@ -137,11 +137,19 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, k
     if is_float(problem.dtype) and a.dtype != dtype:
         a, b = a.astype(dtype), b.astype(dtype)
     sums = out if _sums_in_result(problem) else xp.empty(out.shape, dtype=dtype)
-    sums[...] = 0
-    for block in _blocks(problem):
+    blocks = _blocks(problem)
+    # the gradient of w is a sum of its own for each tap, of which the first part needs no zeros
+    new = {block.tap for block in blocks} if problem.result == "w" and problem.n else set()
+    if len(new) < problem.depth.taps or problem.result != "w":
+        sums[...] = 0
+    for block in blocks:
         part = _plane(problem, block.length)
         for image in range(problem.n):
             first, second, target = _views(problem, block, image, a, b, sums)
+            if block.tap in new:
+                new.remove(block.tap)
+                inner(part, first, second, None, target, (*key, block.tap))
+                continue
             temporary = xp.empty(target.shape, dtype=dtype)
             inner(part, first, second, None, temporary, (*key, block.tap))
             target += temporary
