@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import processes
-from support.backends import present
+from support.backends import HALVES, present
 from support.guard import Fence
 from support.judge import assert_same_bits
 from support.operators import Operands, OperatorCase
@@ -152,6 +152,21 @@ def test_bias_and_activation_come_last(case: OperatorCase) -> None:
         operands.x, operands.w, backend="native", bias=bias, activation="relu", **case.options
     )
     assert_same_bits(plan(operands.x), want, f"{case}, plan")
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("case", ALL[:4], ids=str)
+def test_half_precision_takes_a_bias(case: OperatorCase, dtype: str) -> None:
+    present("native")
+    case = case.with_(dtype=dtype)
+    operands = case.draw(exact=True)
+    bias = np.arange(case.w[0]).astype(dtype) % 5
+    got, want = (
+        fastconv.conv3d(operands.x, operands.w, bias=bias, backend=backend, **case.options)
+        for backend in ("native", "reference")
+    )
+    assert got.dtype == np.dtype(dtype)
+    assert_same_bits(got, want, str(case))
 
 
 def walk_fences() -> None:

@@ -28,6 +28,7 @@ constexpr double kListStep = 2.0;        // a step in a table of those that meet
 constexpr double kListedTables = 4;      // such tables of a task
 constexpr double kSampleVector = 10.0;   // blending one vector of pixels out of four
 constexpr double kInPlaceStep = 2.5;     // a step of a tile that walks over planes or pixels of x
+constexpr double kVolumeStep = 1.0;      // the same of volumes, whose tasks stay in the cache
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
 constexpr double kWait = 0.08;
@@ -253,6 +254,18 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
         b.skips_border &= b.bordered;
         row_blocks = ceil_div(runs, ceil_div(runs, row_blocks));
     }
+    if (b.borderless && problem.t > 1) {
+        // what a task reads of several planes stays in the cache while all taps pass by
+        const Index runs = ceil_div(b.rows, b.row_run);
+        const Index row = problem.t * problem.w * problem.c / problem.groups * item;
+        const Index reach = (problem.r - 1) * problem.dilation_h + 1;
+        const auto bytes = [&](Index blocks) {
+            const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);
+            return std::min(problem.h, (rows - 1) * problem.stride_h + reach) * row;
+        };
+        while (row_blocks < runs && bytes(row_blocks) > cache / 2) ++row_blocks;
+        row_blocks = ceil_div(runs, ceil_div(runs, row_blocks));
+    }
     return {b, row_blocks, col_blocks};
 }
 
@@ -332,6 +345,8 @@ Model make_model(const Problem& problem, const GemmShape& shape, int threads) {
     const double weights = double(problem.k) * double(problem.c / problem.groups) *
                            double(problem.t * problem.r) * double(problem.s) *
                            double(shape.item_bytes);
+    const bool pointwise_kernel = problem.t * problem.r * problem.s == 1;
+    const double in_place_step = problem.t > 1 ? kVolumeStep : pointwise_kernel ? 0 : kInPlaceStep;
     return {problem,
             shape,
             problem.n * problem.o * problem.groups,
@@ -340,7 +355,7 @@ Model make_model(const Problem& problem, const GemmShape& shape, int threads) {
             packed_share(problem, shape.tile.rows, flat),
             few_outputs(problem) ? packed_share(problem, shape.tile.cols, flat) : 1.0,
             weights,
-            problem.t * problem.r * problem.s > 1 ? kInPlaceStep : 0,
+            in_place_step,
             problem.stride_w <= 2 ? kPackVector : kGatherVector,
             taps_inside(problem)};
 }

@@ -134,7 +134,8 @@ struct BorderTaps {
             } else if (first == 0) {
                 list_channels(tables[i], depth / taps, x, to_x, to_w, skipped);
             }  // stretches that follow differ in the number of their channels alone
-            tables[i].steps = {steps, to_x, to_w, tables[i].some_rows ? skipped : nullptr, false};
+            tables[i].steps = {steps, to_x, to_w, tables[i].some_rows ? skipped : nullptr,
+                               false, false};
         }
     }
 
@@ -186,7 +187,7 @@ struct BorderTaps {
     TileSteps steps_of(const RowTile& tile, bool finite, Index depth) const {
         const Index table = task.blocking.skips_border ? scratch.tile_table[tile.index] : 0;
         if (finite && table > 0 && table < kNoTable) return tables[table - 1].steps;
-        return {depth, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset, nullptr, table > 0};
+        return all_steps<T>(scratch, depth, table > 0);
     }
 };
 

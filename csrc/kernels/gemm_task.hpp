@@ -185,7 +185,14 @@ struct TileSteps {
     const Index* w;         // and in a packed panel of columns
     const RowSet* skipped;  // null where every row takes part in every step
     bool meets_border;      // some of them meet the zeros of the border
+    bool even;              // they are all steps, of which none is left out
 };
+
+// All `depth` steps of a stretch.
+template <class T>
+TileSteps all_steps(const Scratch<T>& scratch, Index depth, bool meets_border) {
+    return {depth, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset, nullptr, meets_border, true};
+}
 
 }  // namespace
 }  // namespace FASTCONV_ISA

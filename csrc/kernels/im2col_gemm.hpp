@@ -22,7 +22,9 @@ void multiply_tile(const Task<T>& task, const Scratch<T>& scratch, const RowPane
     const Index col = task.col0 + panel * kC, cols = least(kC, task.cols - panel * kC);
     const Index vectors = ceil_div(cols, kL);
     const auto& by_shape = steps.skipped ? tiles.skipping : tiles.by_shape;
-    const TileFunction<T> function = by_shape[vectors - 1][tile.rows - 1];
+    const bool even = vectors == 1 && steps.even && !scratch.col_direct[panel];
+    const TileFunction<T> function =
+        even ? tiles.even[tile.rows - 1] : by_shape[vectors - 1][tile.rows - 1];
     const Operand<T> b{scratch.col_operand[panel],
                        scratch.col_direct[panel] ? scratch.x_offset : steps.w, 0};
     const TileSpan span{tile.row, tile.rows, col, cols};
@@ -78,8 +80,7 @@ void im2col_gemm_task(const GemmJob<T>& job, Index index, void* memory) {
     const Index panels = ceil_div(task.cols, Index(kCols<T>));
     for (Index block = 0; block < b.depth_blocks; ++block) {
         const Depth depth = begin_depth(task, scratch, block);
-        const TileSteps steps{depth.count, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset,
-                              nullptr, false};
+        const TileSteps steps = all_steps<T>(scratch, depth.count, false);
         prepare_columns(task, scratch, depth);
         for_row_tiles(task, [&](const RowTile& tile) {
             const RowPanel<T> a = b.channel_lanes
