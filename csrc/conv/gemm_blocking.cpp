@@ -196,6 +196,20 @@ struct Start {
     Index row_blocks, col_blocks;
 };
 
+// Row blocks of which each reads so much of x that `bytes` of the cache hold it while all taps of
+// several planes pass by.
+Index blocks_in_cache(const Problem& problem, const GemmShape& shape, const Blocking& b,
+                      Index row_blocks, Index bytes) {
+    const Index runs = ceil_div(b.rows, b.row_run), reach = (problem.r - 1) * problem.dilation_h;
+    const Index row = problem.t * problem.w * (problem.c / problem.groups) * shape.item_bytes;
+    const auto read = [&](Index blocks) {
+        const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);
+        return std::min(problem.h, (rows - 1) * problem.stride_h + reach + 1) * row;
+    };
+    while (row_blocks < runs && read(row_blocks) > bytes) ++row_blocks;
+    return ceil_div(runs, ceil_div(runs, row_blocks));
+}
+
 Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, bool packed,
             bool channel_lanes, bool bordered = false, bool borderless = false) {
     const Index pixels = problem.p * problem.q, outputs = problem.k / problem.groups;
@@ -255,16 +269,7 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
         row_blocks = ceil_div(runs, ceil_div(runs, row_blocks));
     }
     if (b.borderless && problem.t > 1) {
-        // what a task reads of several planes stays in the cache while all taps pass by
-        const Index runs = ceil_div(b.rows, b.row_run);
-        const Index row = problem.t * problem.w * problem.c / problem.groups * item;
-        const Index reach = (problem.r - 1) * problem.dilation_h + 1;
-        const auto bytes = [&](Index blocks) {
-            const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);
-            return std::min(problem.h, (rows - 1) * problem.stride_h + reach) * row;
-        };
-        while (row_blocks < runs && bytes(row_blocks) > cache / 2) ++row_blocks;
-        row_blocks = ceil_div(runs, ceil_div(runs, row_blocks));
+        row_blocks = blocks_in_cache(problem, shape, b, row_blocks, cache / 2);
     }
     return {b, row_blocks, col_blocks};
 }
