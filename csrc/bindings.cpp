@@ -26,20 +26,26 @@ using namespace fastconv;
 
 namespace {
 
-// Views a four-axis array of exactly this dtype and shape; Python has already explained errors to
-// the user, these only keep a wrong call from reading foreign memory.
+// Views an array of exactly this dtype and shape, of four axes or, where it is of volumes, five;
+// Python has already explained errors to the user, these only keep a wrong call from reading
+// foreign memory.
 template <class T>
-View<T> view(const py::array& array, const Index (&shape)[4], const char* name) {
-    if (!array.dtype().equal(dtype_of<std::remove_const_t<T>>()) || array.ndim() != 4) {
+View<T> view(const py::array& array, const Index (&shape)[4], const char* name, Index planes = 1) {
+    const int rank = int(array.ndim());
+    const bool flat = rank == 4 && planes == 1;
+    if (!array.dtype().equal(dtype_of<std::remove_const_t<T>>()) || (!flat && rank != 5)) {
         throw std::invalid_argument(std::string(name) + ": wrong dtype or rank");
     }
     View<T> result{};
-    for (int axis = 0; axis < 4; ++axis) {
+    for (int axis = 0; axis < rank; ++axis) {
+        const bool plane = !flat && axis == 2;
+        const int logical = !flat && axis > 2 ? axis - 1 : axis;
         const Index stride = array.strides(axis);
-        if (array.shape(axis) != shape[axis] || stride % Index(sizeof(T)) != 0) {
+        if (array.shape(axis) != (plane ? planes : shape[logical]) ||
+            stride % Index(sizeof(T)) != 0) {
             throw std::invalid_argument(std::string(name) + ": wrong shape or uneven stride");
         }
-        result.stride[axis] = stride / Index(sizeof(T));
+        (plane ? result.plane : result.stride[logical]) = stride / Index(sizeof(T));
     }
     if constexpr (std::is_const_v<T>) {
         result.data = static_cast<T*>(array.data());
@@ -54,7 +60,8 @@ View<T> view(const py::array& array, const Index (&shape)[4], const char* name) 
 
 template <class T>
 View<const T> weight_view(const Problem& problem, const py::array& w) {
-    return view<const T>(w, {problem.k, problem.c / problem.groups, problem.r, problem.s}, "w");
+    return view<const T>(w, {problem.k, problem.c / problem.groups, problem.r, problem.s}, "w",
+                         problem.t);
 }
 
 template <class T>
@@ -73,8 +80,8 @@ template <class T>
 Operands<T> operands(const Problem& problem, const py::array& x, const py::array& w,
                      const py::object& bias, const py::array& y) {
     const Problem& d = problem;
-    return {view<const T>(x, {d.n, d.c, d.h, d.w}, "x"), weight_view<T>(problem, w), nullptr,
-            bias_pointer<T>(problem, bias), view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out")};
+    return {view<const T>(x, {d.n, d.c, d.h, d.w}, "x", d.d), weight_view<T>(problem, w), nullptr,
+            bias_pointer<T>(problem, bias), view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out", d.o)};
 }
 
 // Calls `body` with a value of the type of x and gy where a gradient of w of theirs is computed.
@@ -370,7 +377,8 @@ PYBIND11_MODULE(_native, module) {
         .def(py::init([](Index n, Index c, Index h, Index w, Index k, Index r, Index s, Index p,
                          Index q, Index groups, Index stride_h, Index stride_w, Index dilation_h,
                          Index dilation_w, Index pad_top, Index pad_left, int pad_mode,
-                         int activation, int element, bool channels_last) {
+                         int activation, int element, bool channels_last, Index d, Index t, Index o,
+                         Index stride_d, Index dilation_d, Index pad_front) {
                  return Problem{n,
                                 c,
                                 h,
@@ -390,13 +398,20 @@ PYBIND11_MODULE(_native, module) {
                                 PadMode(pad_mode),
                                 Activation(activation),
                                 Element(element),
-                                channels_last};
+                                channels_last,
+                                d,
+                                t,
+                                o,
+                                stride_d,
+                                dilation_d,
+                                pad_front};
              }),
              py::kw_only(), py::arg("n"), py::arg("c"), py::arg("h"), py::arg("w"), py::arg("k"),
              py::arg("r"), py::arg("s"), py::arg("p"), py::arg("q"), py::arg("groups"),
              py::arg("stride_h"), py::arg("stride_w"), py::arg("dilation_h"), py::arg("dilation_w"),
              py::arg("pad_top"), py::arg("pad_left"), py::arg("pad_mode"), py::arg("activation"),
-             py::arg("element"), py::arg("channels_last"));
+             py::arg("element"), py::arg("channels_last"), py::arg("d"), py::arg("t"), py::arg("o"),
+             py::arg("stride_d"), py::arg("dilation_d"), py::arg("pad_front"));
     py::class_<Resources>(module, "Resources")
         .def(py::init([](int threads, Index thread_bytes, bool fast) {
                  return Resources{threads, thread_bytes, fast};

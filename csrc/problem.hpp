@@ -43,7 +43,8 @@ struct Bfloat16 {
     std::uint16_t bits;
 };
 
-// Dimensions: n images, c channels, h x w input, k output channels, r x s kernel, p x q output.
+// Dimensions: n images, c channels, h x w input, k output channels, r x s kernel, p x q output; of
+// volumes also d planes of the input, t of the kernel, o of the output.
 struct Problem {
     Index n, c, h, w;
     Index k, r, s;
@@ -56,6 +57,8 @@ struct Problem {
     Activation activation;
     Element element;
     bool channels_last;  // the caller's layout
+    Index d = 1, t = 1, o = 1;
+    Index stride_d = 1, dilation_d = 1, pad_front = 0;
 };
 
 // Logical axes N, C, H, W of x, K, C/groups, R, S of w, N, K, P, Q of y; strides in elements.
@@ -63,6 +66,7 @@ template <class T>
 struct View {
     T* data;
     Index stride[4];
+    Index plane = 0;  // from one plane of a volume to the next
 };
 
 // Type of y, bias and the activation for operands of type T.

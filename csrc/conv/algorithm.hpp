@@ -47,6 +47,8 @@ template <class T>
 const Algorithm<T>& im2col_gemm();
 template <class T>
 const Algorithm<T>& depthwise();
+template <class T>
+const Algorithm<T>& volume();
 // One algorithm a shape of kWinogradTiles; which of them takes the problem, if precision="fast"
 // permits it, or -1.
 template <class T>
@@ -62,6 +64,11 @@ const Algorithm<Bfloat16>& bfloat16_gemm();
 // The ladder: the first algorithm that takes the problem. `problem` is not empty.
 template <class T>
 const Algorithm<T>& choose(const Problem& problem, bool fast);
+
+// Whether there is more than one plane, or none.
+inline bool is_volume(const Problem& problem) {
+    return problem.d != 1 || problem.t != 1 || problem.o != 1 || problem.pad_front != 0;
+}
 
 inline bool is_empty(const Problem& problem) {
     return problem.n == 0 || problem.k == 0;

@@ -28,6 +28,7 @@ constexpr double kListStep = 2.0;        // a step in a table of those that meet
 constexpr double kListedTables = 4;      // such tables of a task
 constexpr double kSampleVector = 10.0;   // blending one vector of pixels out of four
 constexpr double kInPlaceStep = 2.5;     // a step of a tile that walks over planes or pixels of x
+constexpr double kVolumeStep = 1.0;      // the same of volumes, whose tasks stay in the cache
 // Share of one task's time that the last thread is waited for: cores are slowed down by what else
 // runs on them, and small tasks even that out.
 constexpr double kWait = 0.08;
@@ -110,10 +111,11 @@ ImageBlock image_block(const Problem& problem, const GemmShape& shape, const Blo
         const bool crowded = crowds_cache_sets(problem.stride_w * image.channels * item);
         image.pixel = image.channels + (crowded ? kLineBytes / item : 0);
         image.row = image.width * image.pixel;
+        image.plane = height * image.row;
         // vectors that are copied may end beyond the last row
-        image.elements = height * image.row + lanes;
+        image.elements = problem.t * image.plane + lanes;
     } else {
-        image.channels = std::min(problem.c / problem.groups, b.depth_block / taps);
+        image.channels = std::min(problem.t * (problem.c / problem.groups), b.depth_block / taps);
         image.pixel = 1;
         image.row = image.width;
         // an odd number of lines: planes begin in different sets of the cache
@@ -194,6 +196,20 @@ struct Start {
     Index row_blocks, col_blocks;
 };
 
+// Row blocks of which each reads so much of x that `bytes` of the cache hold it while all taps of
+// several planes pass by.
+Index blocks_in_cache(const Problem& problem, const GemmShape& shape, const Blocking& b,
+                      Index row_blocks, Index bytes) {
+    const Index runs = ceil_div(b.rows, b.row_run), reach = (problem.r - 1) * problem.dilation_h;
+    const Index row = problem.t * problem.w * (problem.c / problem.groups) * shape.item_bytes;
+    const auto read = [&](Index blocks) {
+        const Index rows = ceil_div(runs, blocks) * rows_of_run(problem, shape);
+        return std::min(problem.h, (rows - 1) * problem.stride_h + reach + 1) * row;
+    };
+    while (row_blocks < runs && read(row_blocks) > bytes) ++row_blocks;
+    return ceil_div(runs, ceil_div(runs, row_blocks));
+}
+
 Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, bool packed,
             bool channel_lanes, bool bordered = false, bool borderless = false) {
     const Index pixels = problem.p * problem.q, outputs = problem.k / problem.groups;
@@ -204,7 +220,7 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     b.packed = packed;
     b.rows = channel_lanes ? pixels : outputs;
     b.cols = channel_lanes ? outputs : pixels;
-    b.depth = problem.c / problem.groups * problem.r * problem.s;
+    b.depth = b.packed_depth = problem.t * (problem.c / problem.groups) * problem.r * problem.s;
     b.row_run = bordered ? rows_of_run(problem, shape) * problem.q : b.rows;
     b.row_tile = ceil_div(b.row_run, ceil_div(b.row_run, shape.tile.rows));
 
@@ -252,6 +268,9 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
         b.skips_border &= b.bordered;
         row_blocks = ceil_div(runs, ceil_div(runs, row_blocks));
     }
+    if (b.borderless && problem.t > 1) {
+        row_blocks = blocks_in_cache(problem, shape, b, row_blocks, cache / 2);
+    }
     return {b, row_blocks, col_blocks};
 }
 
@@ -264,8 +283,8 @@ bool may_be_bordered(const Problem& problem, const GemmShape& shape) {
 // Whether tiles can read their pixels in x: not where those of a row, which lie channels apart,
 // fall into the same sets of the cache.
 bool rows_may_be_in_place(const Problem& problem, const GemmShape& shape) {
-    return !problem.channels_last ||
-           !crowds_cache_sets(problem.stride_w * problem.c * shape.item_bytes);
+    if (!problem.channels_last) return problem.t == 1;  // or steps are no list of even channels
+    return !crowds_cache_sets(problem.stride_w * problem.c * shape.item_bytes);
 }
 
 // Cuts rows and columns so that the slowest thread has least to do: few panels do not divide
@@ -322,6 +341,30 @@ Blocking best_lanes(const Problem& problem, const Model& model, Index thread_byt
     return best;
 }
 
+bool few_outputs(const Problem& problem) {
+    return problem.k / problem.groups <= kDirectColumnRows;
+}
+
+Model make_model(const Problem& problem, const GemmShape& shape, int threads) {
+    const bool flat = pointwise(problem);
+    const double weights = double(problem.k) * double(problem.c / problem.groups) *
+                           double(problem.t * problem.r) * double(problem.s) *
+                           double(shape.item_bytes);
+    const bool pointwise_kernel = problem.t * problem.r * problem.s == 1;
+    const double in_place_step = problem.t > 1 ? kVolumeStep : pointwise_kernel ? 0 : kInPlaceStep;
+    return {problem,
+            shape,
+            problem.n * problem.o * problem.groups,
+            threads,
+            !problem.channels_last || problem.r * problem.s == 1,
+            packed_share(problem, shape.tile.rows, flat),
+            few_outputs(problem) ? packed_share(problem, shape.tile.cols, flat) : 1.0,
+            weights,
+            in_place_step,
+            problem.stride_w <= 2 ? kPackVector : kGatherVector,
+            taps_inside(problem)};
+}
+
 }  // namespace
 
 bool crowds_cache_sets(Index pitch_bytes) {
@@ -342,24 +385,21 @@ GemmShape gemm_shape() {
             cache};
 }
 
+bool packs_lanes(const Problem& problem, const GemmShape& shape) {
+    if (problem.channels_last) {
+        return start(problem, shape, kDefaultWorkspace, true, true).blocking.taps_first;
+    }
+    Model one = make_model(problem, shape, 1);
+    one.images = 1;
+    double lanes_time = 0, pixels_time = 0;
+    best_lanes(problem, one, kDefaultWorkspace, true, &lanes_time);
+    best_cut(start(problem, shape, kDefaultWorkspace, true, false), one, &pixels_time);
+    return lanes_time < pixels_time;
+}
+
 Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threads,
                        Index thread_bytes, bool packed) {
-    const bool flat = pointwise(problem);
-    const Index outputs = problem.k / problem.groups;
-    const double weights = double(problem.k) * double(problem.c / problem.groups) *
-                           double(problem.r) * double(problem.s) * double(shape.item_bytes);
-    const bool few_rows = outputs <= kDirectColumnRows;
-    const Model model{problem,
-                      shape,
-                      problem.n * problem.groups,
-                      threads,
-                      !problem.channels_last || problem.r * problem.s == 1,
-                      packed_share(problem, shape.tile.rows, flat),
-                      few_rows ? packed_share(problem, shape.tile.cols, flat) : 1.0,
-                      weights,
-                      problem.r * problem.s > 1 ? kInPlaceStep : 0,
-                      problem.stride_w <= 2 ? kPackVector : kGatherVector,
-                      taps_inside(problem)};
+    const Model model = make_model(problem, shape, threads);
     const auto by_channel = [&](const Model& with, Index bytes, double* time) {
         return best_lanes(problem, with, bytes, packed, time);
     };
@@ -373,19 +413,25 @@ Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threa
         chosen = lanes ? by_channel(model, thread_bytes, &lanes_time)
                        : by_pixel(model, thread_bytes, &pixels_time);
     } else if (packed) {
-        // the form of packed weights must not depend on the batch, on threads or on workspace
-        Model one = model;
-        one.images = 1, one.threads = 1;
-        by_channel(one, kDefaultWorkspace, &lanes_time);
-        by_pixel(one, kDefaultWorkspace, &pixels_time);
-        chosen = lanes_time < pixels_time ? by_channel(model, thread_bytes, &lanes_time)
-                                          : by_pixel(model, thread_bytes, &pixels_time);
+        chosen = packs_lanes(problem, shape) ? by_channel(model, thread_bytes, &lanes_time)
+                                             : by_pixel(model, thread_bytes, &pixels_time);
     } else {
         chosen = by_channel(model, thread_bytes, &lanes_time);
         const Blocking pixels = by_pixel(model, thread_bytes, &pixels_time);
         if (pixels_time <= lanes_time) chosen = pixels;
     }
-    chosen.direct_pixels = chosen.channel_lanes || few_rows;
+    chosen.direct_pixels = chosen.channel_lanes || few_outputs(problem);
+    return chosen;
+}
+
+Blocking make_packed_blocking(const Problem& problem, const GemmShape& shape, int threads,
+                              Index thread_bytes, bool channel_lanes) {
+    const Model model = make_model(problem, shape, threads);
+    double time = 0;
+    Blocking chosen =
+        channel_lanes ? best_lanes(problem, model, thread_bytes, true, &time)
+                      : best_cut(start(problem, shape, thread_bytes, true, false), model, &time);
+    chosen.direct_pixels = channel_lanes || few_outputs(problem);
     return chosen;
 }
 

@@ -23,6 +23,14 @@ bool crowds_cache_sets(Index pitch_bytes);
 Blocking make_blocking(const Problem& problem, const GemmShape& shape, int threads,
                        Index thread_bytes, bool packed);
 
+// Whether output channels are the lanes of packed weights, whose form depends on neither the batch
+// nor threads nor workspace.
+bool packs_lanes(const Problem& problem, const GemmShape& shape);
+
+// The same where that has been decided, of the whole kernel, for a part of its planes.
+Blocking make_packed_blocking(const Problem& problem, const GemmShape& shape, int threads,
+                              Index thread_bytes, bool channel_lanes);
+
 // The same for pixels that are sampled and packed weights: pixels as rows, taps first, whatever the
 // layout.
 Blocking make_sampled_blocking(const Problem& problem, const GemmShape& shape, int threads,

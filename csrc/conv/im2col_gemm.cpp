@@ -4,6 +4,7 @@
 
 #include "conv/algorithm.hpp"
 #include "conv/gemm_blocking.hpp"
+#include "conv/gemm_job.hpp"
 #include "conv/tasks.hpp"
 #include "workspace.hpp"
 
@@ -12,20 +13,6 @@ namespace {
 
 // Below this many multiply-adds a thread costs more to wake than it computes.
 constexpr double kThreadMacs = 1 << 18;
-
-// A 1x1 kernel that touches every pixel once sees an image as one long row.
-template <class T>
-void join_rows(Problem& problem, Operands<T>& arrays) {
-    const bool pointwise = problem.r == 1 && problem.s == 1 && problem.stride_h == 1 &&
-                           problem.stride_w == 1 && problem.p == problem.h &&
-                           problem.q == problem.w && problem.pad_top == 0 && problem.pad_left == 0;
-    const bool dense_x = arrays.x.stride[2] == problem.w * arrays.x.stride[3];
-    const bool dense_y = arrays.y.stride[2] == problem.q * arrays.y.stride[3];
-    if (!pointwise || !dense_x || !dense_y) return;
-    problem.w *= problem.h;
-    problem.q *= problem.p;
-    problem.h = problem.p = 1;
-}
 
 template <class T>
 Blocking blocking_for(const Problem& problem, const Resources& resources, bool packed) {
@@ -71,14 +58,7 @@ template <class T>
 Status run(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
            const Interrupt& interrupt) {
     GemmJob<T> job{problem, arrays, blocking_for<T>(problem, resources, arrays.packed != nullptr)};
-    join_rows(job.problem, job.arrays);
-    const Index pixel_pitch = job.problem.stride_w * arrays.x.stride[3] * Index(sizeof(T));
-    if (job.blocking.channel_lanes) {
-        job.blocking.direct_pixels &= !crowds_cache_sets(pixel_pitch);
-    } else {
-        job.blocking.direct_pixels &= job.problem.stride_w * arrays.x.stride[3] == 1;
-    }
-    job.blocking.direct_kernels = !crowds_cache_sets(arrays.w.stride[0] * Index(sizeof(T)));
+    fit_to_arrays(job);
     const int threads = threads_for(problem, resources, job.blocking);
     const Index bytes = kernels_for<T>().im2col_gemm_scratch(job.blocking);
     char* scratch = static_cast<char*>(thread_workspace(std::size_t(threads * bytes)));

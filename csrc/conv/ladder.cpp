@@ -5,6 +5,7 @@ namespace fastconv {
 
 template <class T>
 const Algorithm<T>& choose(const Problem& problem, bool fast) {
+    if (is_volume(problem)) return volume<T>();
     if (fast) {
         const int shape = winograd_shape(problem);
         if (shape >= 0) return winograd<T>(shape);

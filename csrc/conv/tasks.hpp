@@ -11,8 +11,9 @@
 namespace fastconv {
 
 inline double multiply_adds(const Problem& problem) {
-    return double(problem.n) * double(problem.k) * double(problem.p) * double(problem.q) *
-           double(problem.c / problem.groups) * double(problem.r) * double(problem.s);
+    return double(problem.n) * double(problem.k) * double(problem.o * problem.p) *
+           double(problem.q) * double(problem.c / problem.groups) * double(problem.t * problem.r) *
+           double(problem.s);
 }
 
 // More than a few threads for each processor only wait for each other, and creating them can fail.

@@ -134,7 +134,8 @@ struct BorderTaps {
             } else if (first == 0) {
                 list_channels(tables[i], depth / taps, x, to_x, to_w, skipped);
             }  // stretches that follow differ in the number of their channels alone
-            tables[i].steps = {steps, to_x, to_w, tables[i].some_rows ? skipped : nullptr, false};
+            tables[i].steps = {steps, to_x, to_w, tables[i].some_rows ? skipped : nullptr,
+                               false, false};
         }
     }
 
@@ -143,17 +144,20 @@ struct BorderTaps {
                     Index* to_w, RowSet* skipped) {
         const Index channels = task.slice.channels;
         Index n = 0;
-        for (Index i = 0; i < table.count; ++i) {
-            const KeptTap kept = table.kept[i];
-            const Index begin = most(kept.tap * channels - first, 0);
-            const Index steps = least((kept.tap + 1) * channels - first, depth) - begin;
-            for (Index j = 0; j < steps; ++j) {
-                to_x[n + j] = x[begin + j];
-                to_w[n + j] = (begin + j) * kCols<T>;
-                skipped[n + j] = kept.rows;
+        for_planes(plane_steps(task.slice), first, depth, [&](const PlanePart& part) {
+            for (Index i = 0; i < table.count; ++i) {
+                const KeptTap kept = table.kept[i];
+                const Index begin = most(kept.tap * channels - part.first, 0);
+                const Index steps =
+                    least((kept.tap + 1) * channels - part.first, part.count) - begin;
+                for (Index j = 0; j < steps; ++j) {
+                    to_x[n + j] = x[part.at + begin + j];
+                    to_w[n + j] = (part.at + begin + j) * kCols<T>;
+                    skipped[n + j] = kept.rows;
+                }
+                n += most(steps, 0);
             }
-            n += most(steps, 0);
-        }
+        });
         return n;
     }
 
@@ -183,7 +187,7 @@ struct BorderTaps {
     TileSteps steps_of(const RowTile& tile, bool finite, Index depth) const {
         const Index table = task.blocking.skips_border ? scratch.tile_table[tile.index] : 0;
         if (finite && table > 0 && table < kNoTable) return tables[table - 1].steps;
-        return {depth, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset, nullptr, table > 0};
+        return all_steps<T>(scratch, depth, table > 0);
     }
 };
 

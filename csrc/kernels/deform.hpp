@@ -271,8 +271,7 @@ void deform_task(const DeformJob<T>& job, Index index, void* memory) {
     const Index panels = ceil_div(task.cols, Index(kCols<T>));
     for (Index block = 0; block < b.depth_blocks; ++block) {
         const Depth depth = begin_depth(task, scratch, block);
-        const TileSteps steps{depth.count, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset,
-                              nullptr, false};
+        const TileSteps steps = all_steps<T>(scratch, depth.count, false);
         prepare_columns(task, scratch, depth);
         for_row_tiles(task, [&](const RowTile& tile) {
             sample_rows(scratch.rows, moves, task.slice, group * task.slice.channels, tile.row,

@@ -25,9 +25,16 @@ Depth begin_depth(const Task<T>& task, const Scratch<T>& scratch, Index block) {
                             problem.dilation_w * b.image.pixel};
     const StepStrides in_place{x.stride[1], problem.dilation_h * x.stride[2],
                                problem.dilation_w * x.stride[3]};
-    step_offsets(scratch.x_offset, b.bordered && !b.taps_first ? 0 : first, count, b.taps_first,
-                 task.slice.channels, problem.r, problem.s,
-                 b.bordered && !b.borderless ? image : in_place);
+    if (b.bordered && !b.taps_first) {
+        // channels of all planes follow each other in the copy
+        step_offsets(scratch.x_offset, 0, count, false, task.slice.channels, problem.r, problem.s,
+                     b.borderless ? in_place : image);
+    } else {
+        const bool copied = b.bordered && !b.borderless;
+        step_offsets_of_planes(scratch.x_offset, first, count, b.taps_first, task.slice,
+                               copied ? image : in_place,
+                               copied ? b.image.plane : problem.dilation_d * x.plane);
+    }
     bool dense = false;
     if (!task.packed) {
         step_offsets(scratch.w_offset, first, count, b.taps_first, task.slice.channels, problem.r,
@@ -67,15 +74,21 @@ void begin_image(const Task<T>& task, const Scratch<T>& scratch, const Depth& de
     const Problem& problem = task.slice.problem;
     const Index p = task.row0 / problem.q, rows = task.rows / problem.q;
     if (b.borderless) return;
+    const Index channels = task.slice.channels, taps = problem.r * problem.s;
     if (b.taps_first) {
         if (!depth.opens) return;
-        copy_bordered_image(scratch.image, task.slice.x, problem, b.image, p, rows, 0,
-                            task.slice.channels);
-    } else {
-        const Index taps = problem.r * problem.s;
-        copy_bordered_image(scratch.image, task.slice.x, problem, b.image, p, rows,
-                            depth.first / taps, depth.count / taps);
+        for (Index plane = 0; plane < problem.t; ++plane) {
+            copy_bordered_image(scratch.image + plane * b.image.plane,
+                                plane_of(task.slice, plane).x, problem, b.image, p, rows, 0,
+                                channels);
+        }
+        return;
     }
+    for_planes(channels, depth.first / taps, depth.count / taps, [&](const PlanePart& part) {
+        copy_bordered_image(scratch.image + part.at * b.image.channel,
+                            plane_of(task.slice, part.plane).x, problem, b.image, p, rows,
+                            part.first, part.count);
+    });
 }
 
 // Pixels as rows, in the copy or in x: those of one row of y, or of two with a half of the tile
@@ -113,11 +126,19 @@ RowPanel<T> pixel_rows(const Task<T>& task, const Scratch<T>& scratch, Index row
         const Index pitch = slice.problem.stride_w * slice.x.stride[3];
         return {{inside, scratch.x_offset, rows * pitch}, RowPitch::even(pitch)};
     }
-    if (task.blocking.taps_first) {
-        pack_pixel_rows(scratch.rows, slice, row, rows, depth.first, depth.count);
+    const bool taps_first = task.blocking.taps_first;
+    for_planes(plane_steps(slice), depth.first, depth.count, [&](const PlanePart& part) {
+        const Slice<T> met = plane_of(slice, part.plane);
+        if (taps_first) {
+            pack_pixel_rows(scratch.rows + part.at, met, row, rows, part.first, part.count);
+        } else {
+            pack_pixel_panel<kRowVectors<T>>(scratch.rows + part.at * kStepPitch<T>, met, row, rows,
+                                             part.first, part.count);
+        }
+    });
+    if (taps_first) {
         return {{scratch.rows, kEvenSteps<T, 1>.offset, 0}, RowPitch::even(kRowPitch<T>)};
     }
-    pack_pixel_panel<kRowVectors<T>>(scratch.rows, slice, row, rows, depth.first, depth.count);
     return {{scratch.rows, kEvenSteps<T, kStepPitch<T>>.offset, 0}, RowPitch::even(1)};
 }
 
@@ -127,7 +148,8 @@ RowPanel<T> kernel_rows(const Task<T>& task, const Scratch<T>& scratch, Index ro
                         const Depth& depth) {
     if (task.packed) {
         const Index panel = row / task.blocking.row_tile;
-        const T* from = task.packed + (panel * task.blocking.depth + depth.first) * kStepPitch<T>;
+        const T* from =
+            task.packed + packed_step(task.blocking, panel, depth.first) * kStepPitch<T>;
         return {{from, kEvenSteps<T, kStepPitch<T>>.offset, 0}, RowPitch::even(1)};
     }
     const View<const T>& w = task.slice.w;
@@ -152,7 +174,7 @@ void prepare_columns(const Task<T>& task, const Scratch<T>& scratch, const Depth
         bool finite = task.finite;
         T* to = scratch.cols + panel * kC * depth.count;
         if (b.channel_lanes && task.packed) {
-            scratch.col_operand[panel] = task.packed + (col / kC * b.depth + depth.first) * kC;
+            scratch.col_operand[panel] = task.packed + packed_step(b, col / kC, depth.first) * kC;
         } else if (b.channel_lanes) {
             finite = pack_kernel_panel(to, w.data + col * w.stride[0], w.stride[0], count,
                                        scratch.w_offset, depth.count, depth.dense_weights);
@@ -162,7 +184,12 @@ void prepare_columns(const Task<T>& task, const Scratch<T>& scratch, const Depth
                 inside = inside_pixels(task.slice, col, count);
             }
             if (!inside) {
-                pack_pixel_panel<kVectors>(to, task.slice, col, count, depth.first, depth.count);
+                for_planes(plane_steps(task.slice), depth.first, depth.count,
+                           [&](const PlanePart& part) {
+                               pack_pixel_panel<kVectors>(to + part.at * kC,
+                                                          plane_of(task.slice, part.plane), col,
+                                                          count, part.first, part.count);
+                           });
             }
             scratch.col_operand[panel] = inside ? inside : to;
         }

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "kernels/gemm_tile.hpp"
+#include "kernels/kernel_planes.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/output.hpp"
-#include "kernels/pack.hpp"
 
 namespace fastconv {
 namespace FASTCONV_ISA {
@@ -26,8 +26,13 @@ struct Task {
 // they are known to be finite: 1 or 0.
 template <class T>
 Index packed_group_elements(const Blocking& b) {
-    return b.channel_lanes ? ceil_div(b.cols, Index(kCols<T>)) * kCols<T> * b.depth
-                           : ceil_div(b.rows, b.row_tile) * kStepPitch<T> * b.depth;
+    return b.channel_lanes ? ceil_div(b.cols, Index(kCols<T>)) * kCols<T> * b.packed_depth
+                           : ceil_div(b.rows, b.row_tile) * kStepPitch<T> * b.packed_depth;
+}
+
+// Where a step of the product is in a panel of them.
+inline Index packed_step(const Blocking& b, Index panel, Index step) {
+    return panel * b.packed_depth + b.packed_first + step;
 }
 
 template <class T>
@@ -42,11 +47,13 @@ Task<T> make_task(const GemmJob<T>& job, Index index) {
     index /= blocking.col_blocks;
     const Index group = index % problem.groups, image = index / problem.groups;
     const Index channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
+    const Index volume = image / problem.o, plane = image % problem.o;
     View<const T> x = arrays.x, w = arrays.w;
-    x.data += image * x.stride[0] + group * channels * x.stride[1];
+    x.data +=
+        volume * x.stride[0] + plane * problem.stride_d * x.plane + group * channels * x.stride[1];
     w.data += group * outputs * w.stride[0];
     View<T> y = arrays.y;
-    y.data += image * y.stride[0] + group * outputs * y.stride[1];
+    y.data += volume * y.stride[0] + plane * y.plane + group * outputs * y.stride[1];
     const Index row0 = row_block * blocking.row_block, col0 = col_block * blocking.col_block;
     const T* packed = static_cast<const T*>(arrays.packed);
     const Index group_elements = packed_group_elements<T>(blocking);
@@ -178,7 +185,14 @@ struct TileSteps {
     const Index* w;         // and in a packed panel of columns
     const RowSet* skipped;  // null where every row takes part in every step
     bool meets_border;      // some of them meet the zeros of the border
+    bool even;              // they are all steps, of which none is left out
 };
+
+// All `depth` steps of a stretch.
+template <class T>
+TileSteps all_steps(const Scratch<T>& scratch, Index depth, bool meets_border) {
+    return {depth, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset, nullptr, meets_border, true};
+}
 
 }  // namespace
 }  // namespace FASTCONV_ISA

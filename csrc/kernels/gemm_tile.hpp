@@ -169,8 +169,9 @@ template <class T, int ROWS, int VECTORS>
 // wherever the operands lie, which is what makes results independent of where tiles begin.
 //
 // A chain ends with + 0: a sum that underflows to -0 is 0 after another product of the border,
-// and must be without it. `skipped` is read where SKIPS.
-template <class T, int ROWS, int VECTORS, bool SKIPS>
+// and must be without it. `skipped` is read where SKIPS. EVEN: steps of columns are kCols apart,
+// and nothing is fetched.
+template <class T, int ROWS, int VECTORS, bool SKIPS, bool EVEN = false>
 void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c, Index c_pitch,
                bool accumulate, const RowSet* skipped) {
     constexpr int kL = kLanes<T>;
@@ -195,9 +196,9 @@ void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c
     // values whose origin the compiler forgets: it would compute them anew in the loop
     asm("" : "+r"(pitch.three), "+r"(pitch.five), "+r"(half));
     for (Index d = 0; d < depth; ++d) {
-        const T* columns = b.data + b.offset[d];
+        const T* columns = b.data + (EVEN ? d * kCols<T> : b.offset[d]);
         const T* rows = a.data + a.offset[d];
-        __builtin_prefetch(rows + a.ahead);
+        if constexpr (!EVEN) __builtin_prefetch(rows + a.ahead);
         Vec<T> col[VECTORS];
 #pragma GCC unroll 4
         for (int j = 0; j < VECTORS; ++j) col[j] = load(columns + j * kL);
@@ -222,18 +223,21 @@ template <class T>
 struct TileTable {
     TileFunction<T> by_shape[kVectors][kRows];
     TileFunction<T> skipping[kVectors][kRows];
+    // of one vector: an element is loaded for every multiply-add, and every other load costs time
+    TileFunction<T> even[kRows];
 
     template <int V, int R>
     constexpr void fill() {
         by_shape[V - 1][R - 1] = gemm_tile<T, R, V, false>;
         skipping[V - 1][R - 1] = gemm_tile<T, R, V, true>;
+        if constexpr (V == 1) even[R - 1] = gemm_tile<T, R, V, false, true>;
         if constexpr (R > 1) {
             fill<V, R - 1>();
         } else if constexpr (V > 1) {
             fill<V - 1, kRows>();
         }
     }
-    constexpr TileTable() : by_shape{}, skipping{} { fill<kVectors, kRows>(); }
+    constexpr TileTable() : by_shape{}, skipping{}, even{} { fill<kVectors, kRows>(); }
 };
 
 }  // namespace

@@ -22,7 +22,9 @@ void multiply_tile(const Task<T>& task, const Scratch<T>& scratch, const RowPane
     const Index col = task.col0 + panel * kC, cols = least(kC, task.cols - panel * kC);
     const Index vectors = ceil_div(cols, kL);
     const auto& by_shape = steps.skipped ? tiles.skipping : tiles.by_shape;
-    const TileFunction<T> function = by_shape[vectors - 1][tile.rows - 1];
+    const bool even = vectors == 1 && steps.even && !scratch.col_direct[panel];
+    const TileFunction<T> function =
+        even ? tiles.even[tile.rows - 1] : by_shape[vectors - 1][tile.rows - 1];
     const Operand<T> b{scratch.col_operand[panel],
                        scratch.col_direct[panel] ? scratch.x_offset : steps.w, 0};
     const TileSpan span{tile.row, tile.rows, col, cols};
@@ -78,8 +80,7 @@ void im2col_gemm_task(const GemmJob<T>& job, Index index, void* memory) {
     const Index panels = ceil_div(task.cols, Index(kCols<T>));
     for (Index block = 0; block < b.depth_blocks; ++block) {
         const Depth depth = begin_depth(task, scratch, block);
-        const TileSteps steps{depth.count, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset,
-                              nullptr, false};
+        const TileSteps steps = all_steps<T>(scratch, depth.count, false);
         prepare_columns(task, scratch, depth);
         for_row_tiles(task, [&](const RowTile& tile) {
             const RowPanel<T> a = b.channel_lanes
@@ -111,7 +112,7 @@ void im2col_gemm_pack(const Problem& problem, const Blocking& b, const View<cons
             for (Index k = 0; k < outputs; k += step) {
                 const T* kernels = w.data + (group * outputs + k) * w.stride[0];
                 const Index count = least(step, outputs - k);
-                T* to = to_group + (k / step * b.depth + first) * pitch;
+                T* to = to_group + (k / step * b.packed_depth + first) * pitch;
                 if (b.channel_lanes) {
                     finite &=
                         pack_kernel_panel(to, kernels, w.stride[0], count, offset, depth, dense);
@@ -122,6 +123,48 @@ void im2col_gemm_pack(const Problem& problem, const Blocking& b, const View<cons
         }
     }
     packed[problem.groups * packed_group_elements<T>(b)] = finite ? T(1) : T(0);
+}
+
+// Whether all of `vectors` vectors are finite: 0 * w is 0 then.
+template <class T>
+bool all_finite(const T* values, Index vectors) {
+    Vec<T> zeros[4] = {};  // sums that do not wait for each other
+    for (Index i = 0; i < vectors; ++i) zeros[i % 4] += load(values + i * kLanes<T>) * T(0);
+    const Vec<T> sum = (zeros[0] + zeros[1]) + (zeros[2] + zeros[3]);
+    bool finite = true;
+    for (int lane = 0; lane < kLanes<T>; ++lane) finite &= sum[lane] == 0;
+    return finite;
+}
+
+// One panel of weights of several planes, those of a plane after those of the one before.
+template <class T>
+bool volume_pack(const Problem& problem, const Blocking& b, const View<const T>& w, Index panel,
+                 T* packed) {
+    const Index channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
+    const Index steps = channels * problem.r * problem.s;
+    const Index step = b.channel_lanes ? kCols<T> : b.row_tile;
+    const Index pitch = b.channel_lanes ? kCols<T> : kStepPitch<T>;
+    const Index first = panel * step, count = least(step, outputs - first);
+    const T* kernels = w.data + first * w.stride[0];
+    Index offset[kMaxDepthBlock<T>];
+    bool finite = true;
+    for (Index begin = 0; begin < steps; begin += kMaxDepthBlock<T>) {
+        const Index depth = least(kMaxDepthBlock<T>, steps - begin);
+        step_offsets(offset, begin, depth, b.taps_first, channels, problem.r, problem.s,
+                     {w.stride[1], w.stride[2], w.stride[3]});
+        const bool dense = consecutive(offset, depth);
+        for (Index plane = 0; plane < problem.t; ++plane) {
+            const T* from = kernels + plane * w.plane;
+            T* to = packed + (panel * b.packed_depth + plane * steps + begin) * pitch;
+            if (b.channel_lanes) {
+                pack_kernel_panel(to, from, w.stride[0], count, offset, depth, dense);
+            } else {
+                pack_kernel_steps(to, from, w.stride[0], count, offset, depth);
+            }
+            finite &= all_finite(to, depth * pitch / kLanes<T>);
+        }
+    }
+    return finite;
 }
 
 }  // namespace

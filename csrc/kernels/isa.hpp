@@ -33,6 +33,7 @@ constexpr Kernels<T> kernels() {
     table.im2col_gemm_task = im2col_gemm_task<T>;
     table.im2col_gemm_packed = packed_group_elements<T>;
     table.im2col_gemm_pack = im2col_gemm_pack<T>;
+    table.volume_pack = volume_pack<T>;
     table.deform_pack = deform_pack<T>;
     table.deform_task = deform_task<T>;
     table.interleave_channels = interleave_channels<T>;

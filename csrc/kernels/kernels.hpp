@@ -22,7 +22,8 @@ constexpr Index kTapTables = 12;
 // A block of x copied with its border; see kernels/bordered_image.hpp. Distances are in elements.
 struct ImageBlock {
     Index width, channels;      // of the copy
-    Index channel, row, pixel;  // from one to the next
+    Index plane;                // from one that the kernel meets to the next, where pixels are
+    Index channel, row, pixel;  // copied whole; from one channel, row, pixel to the next
     Index elements;
 };
 
@@ -38,6 +39,8 @@ struct Blocking {
     bool skips_border;     // taps that meet only the zeros of its border are left out
     bool borderless;       // and so there is no copy: x itself is read
     Index rows, cols, depth;
+    Index packed_depth;  // steps of a panel of packed weights: of all planes of the kernel,
+    Index packed_first;  // of which the product begins with this one
     Index row_tile;      // rows of a register tile: evenly spread, 64 are 13+13+13+13+12
     Index row_run;       // rows that tiles do not cross: where x is bordered, one or two rows of y
     Index depth_block;   // KC: products accumulated in registers before the tile is stored
@@ -229,6 +232,10 @@ struct Kernels {
     Index (*im2col_gemm_packed)(const Blocking& blocking);
     void (*im2col_gemm_pack)(const Problem& problem, const Blocking& blocking,
                              const View<const T>& w, T* packed);
+    // Packs one panel of a kernel of several planes, of the group whose weights `w` are; returns
+    // whether they are finite.
+    bool (*volume_pack)(const Problem& problem, const Blocking& blocking, const View<const T>& w,
+                        Index panel, T* packed);
     // Packs one panel of output channels of the group whose weights `w` are.
     void (*deform_pack)(const Problem& problem, const View<const T>& w, Index panel, T* packed);
     void (*deform_task)(const DeformJob<T>& job, Index task, void* scratch);

@@ -25,6 +25,12 @@ class Problem:
         activation: int,
         element: int,
         channels_last: bool,
+        d: int,
+        t: int,
+        o: int,
+        stride_d: int,
+        dilation_d: int,
+        pad_front: int,
     ) -> None: ...
 
 class Resources:

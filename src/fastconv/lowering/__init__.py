@@ -62,9 +62,17 @@ def algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algor
         return Algorithm(real.name, real.scratch_bytes + planar.scratch_bytes(whole))
     each = [backend.algorithm(part, options) for part in parts(backend, problem)]
     names = dict.fromkeys(algorithm.name for algorithm in each)
-    own = volume.scratch_bytes if problem.spatial == 3 else borders.scratch_bytes
     scratch = max((algorithm.scratch_bytes for algorithm in each), default=0)
-    return Algorithm(" and ".join(names), scratch + own(canonical(problem)))
+    return Algorithm(" and ".join(names), scratch + _own_bytes(backend, canonical(problem)))
+
+
+def _own_bytes(backend: Backend, problem: ConvProblem) -> int:
+    """Bytes that splitting `problem`, and its parts again, takes itself."""
+    if computes(backend, problem):
+        return 0
+    way = _way(problem)
+    own = way.scratch_bytes(problem) if way in (volume, borders) else 0
+    return own + max((_own_bytes(backend, part) for part in way.parts(problem)), default=0)
 
 
 class Kept:
@@ -225,7 +233,7 @@ def _way(problem: ConvProblem) -> Way:
     """Return the module that splits a problem."""
     if problem.dtype in COMPONENTS:
         return planar
-    if problem.spatial == 3:
+    if problem.spatial == 3 and (problem.result != "x" or problem.pad_mode != "constant"):
         return volume
     if problem.pad_mode != "constant":
         return borders

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 from ..arguments import module_of
 from ..geometry import Pair
 from ..problem import ConvProblem
+from ..sizes import FLAT, Depth
 from .way import Key, Run
 
 
 class Phase(NamedTuple):
-    """Rows (or columns) of gx that meet the same taps."""
+    """Planes, rows or columns of gx that meet the same taps."""
 
     rows: slice  # of gx
     outputs: int
@@ -70,28 +71,46 @@ def phases(size: int, outputs: int, taps: int, stride: int, pad: int, dilation: 
     return found
 
 
-def _pairs(problem: ConvProblem) -> Iterator[tuple[Phase, Phase]]:
-    sizes = ((problem.h, problem.p, problem.r), (problem.w, problem.q, problem.s))
-    along = (
-        phases(size, outputs, taps, problem.stride[i], problem.pad[i][0], problem.dilation[i])
-        for i, (size, outputs, taps) in enumerate(sizes)
+def _along(problem: ConvProblem) -> Iterator[tuple[Phase, ...]]:
+    """Return every choice of one phase an axis."""
+    depth = problem.depth
+    sizes = (
+        (depth.size, depth.outputs, depth.taps, depth.stride, depth.pad[0], depth.dilation),
+        (
+            problem.h,
+            problem.p,
+            problem.r,
+            problem.stride[0],
+            problem.pad[0][0],
+            problem.dilation[0],
+        ),
+        (
+            problem.w,
+            problem.q,
+            problem.s,
+            problem.stride[1],
+            problem.pad[1][0],
+            problem.dilation[1],
+        ),
     )
-    rows, columns = along
-    return product(rows, columns)
+    return product(*(phases(*size) for size in sizes[3 - problem.spatial :]))
 
 
-def _part(problem: ConvProblem, rows: Phase, columns: Phase) -> ConvProblem:
+def _part(problem: ConvProblem, met: tuple[Phase, ...]) -> ConvProblem:
     """Return the convolution of one phase; one of zeros where it meets no taps."""
-    meets = rows.met and columns.met
-    if not meets:
+    *planes, rows, columns = met
+    if not all(phase.met for phase in met):
+        outputs = [Depth(phase.outputs) for phase in planes]
         return replace(
             problem, c=problem.groups, h=rows.outputs, w=columns.outputs, k=problem.c, r=1, s=1,
-            stride=(1, 1), pad=((0, 0), (0, 0)), dilation=(1, 1), result="y",
+            stride=(1, 1), pad=((0, 0), (0, 0)), dilation=(1, 1), depth=(*outputs, FLAT)[0],
+            result="y",
         )  # fmt: skip
+    depths = [Depth(plane.size, plane.met, 1, plane.pad, plane.dilation) for plane in planes]
     return replace(
         problem, c=problem.k, h=rows.size, w=columns.size, k=problem.c, r=rows.met,
         s=columns.met, stride=(1, 1), pad=(rows.pad, columns.pad),
-        dilation=(rows.dilation, columns.dilation), result="y",
+        dilation=(rows.dilation, columns.dilation), depth=(*depths, FLAT)[0], result="y",
     )  # fmt: skip
 
 
@@ -110,12 +129,12 @@ def _steps(problem: ConvProblem) -> tuple[Step, ...]:
     whole = slice(None)
     return tuple(
         Step(
-            _part(problem, rows, columns),
-            (whole, whole, rows.pixels, columns.pixels) if rows.met and columns.met else None,
-            (whole, whole, rows.taps, columns.taps),
-            (whole, whole, rows.rows, columns.rows),
+            _part(problem, met),
+            (whole, whole, *(p.pixels for p in met)) if all(p.met for p in met) else None,
+            (whole, whole, *(p.taps for p in met)),
+            (whole, whole, *(p.rows for p in met)),
         )
-        for rows, columns in _pairs(problem)
+        for met in _along(problem)
     )
 
 
@@ -138,7 +157,7 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, k
     for number, step in enumerate(_steps(problem)):
         part = step.part
         if step.image is None:
-            image = zeros_like(a, (part.n, part.c, part.h, part.w))
+            image = zeros_like(a, (part.n, part.c, *part.x_image))
             taps = zeros_like(b, part.w_shape)
         else:
             image, taps = a[step.image], kernel[step.taps]

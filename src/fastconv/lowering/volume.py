@@ -62,14 +62,22 @@ def _runs(problem: ConvProblem) -> list[Planes]:
     return found
 
 
+def _is_narrow(problem: ConvProblem) -> bool:
+    """Whether operands are floats that are widened before anything is computed of them."""
+    return is_float(problem.dtype) and problem.dtype != problem.accumulator
+
+
+def _wide(problem: ConvProblem) -> ConvProblem:
+    """Return the problem of widened operands."""
+    return replace(problem, dtype=problem.accumulator, out_dtype=problem.accumulator)
+
+
 @lru_cache(maxsize=1024)
 def _plane(problem: ConvProblem, count: int) -> ConvProblem:
     """Return the problem of one run of planes, sums alone."""
-    floats = is_float(problem.dtype)
     return replace(
         problem, n=count, depth=FLAT, rank=4, layout=problem.layout.replace("D", ""), bias=False,
-        activation=None, dtype=problem.accumulator if floats else problem.dtype,
-        out_dtype=problem.accumulator,
+        activation=None, out_dtype=problem.accumulator,
     )  # fmt: skip
 
 
@@ -92,7 +100,10 @@ def _finished(problem: ConvProblem) -> bool:
 
 
 def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
-    """Return the convolutions of planes, for every number of planes."""
+    """Return the convolutions of planes, for every number of planes; or one of wide operands."""
+    if _is_narrow(problem):
+        yield _wide(problem)
+        return
     for count in dict.fromkeys(run.length for run in _blocks(problem)):
         yield _plane(problem, count)
     if _finished(problem) and is_float(problem.dtype):
@@ -130,6 +141,11 @@ def _blocks(problem: ConvProblem) -> tuple[Planes, ...]:
 
 def scratch_bytes(problem: ConvProblem) -> int:
     """Bytes of sums: of a block of planes, and of the whole result where it cannot hold them."""
+    if _is_narrow(problem):
+        images = problem.n * problem.c * problem.depth.size * problem.h * problem.w
+        outputs = problem.n * problem.k * problem.depth.outputs * problem.p * problem.q
+        weights = problem.k * (problem.c // problem.groups) * problem.taps
+        return (images + outputs + weights) * itemsize(problem.accumulator)
     counts = [block.length for block in _blocks(problem)]
     planes = 1 if problem.result == "w" else max(counts, default=0)
     whole = 0 if _sums_in_result(problem) else problem.out_elements * itemsize(problem.accumulator)
@@ -140,14 +156,27 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, k
     """Compute a volume, or a gradient of it, plane by plane."""
     xp = module_of(out)
     dtype = as_dtype(problem.accumulator)
-    if is_float(problem.dtype) and a.dtype != dtype:
-        a, b = a.astype(dtype), b.astype(dtype)
+    if _is_narrow(problem):
+        wide = xp.empty_like(out, dtype=dtype)
+        addend = None if bias is None else bias.astype(dtype)
+        inner(_wide(problem), a.astype(dtype), b.astype(dtype), addend, wide, key)
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[...] = wide
+        return
     sums = out if _sums_in_result(problem) else xp.empty(out.shape, dtype=dtype)
-    sums[...] = 0
-    for block in _blocks(problem):
+    blocks = _blocks(problem)
+    # the gradient of w is a sum of its own for each tap, of which the first part needs no zeros
+    new = {block.tap for block in blocks} if problem.result == "w" and problem.n else set()
+    if len(new) < problem.depth.taps or problem.result != "w":
+        sums[...] = 0
+    for block in blocks:
         part = _plane(problem, block.length)
         for image in range(problem.n):
             first, second, target = _views(problem, block, image, a, b, sums)
+            if block.tap in new:
+                new.remove(block.tap)
+                inner(part, first, second, None, target, (*key, block.tap))
+                continue
             temporary = xp.empty(target.shape, dtype=dtype)
             inner(part, first, second, None, temporary, (*key, block.tap))
             target += temporary

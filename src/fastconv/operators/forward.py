@@ -127,7 +127,7 @@ def conv3d(
     Notes
     -----
     N*K*O*P*Q*(C/groups)*T*R*S multiply-accumulates. Nothing is unfolded: scratch memory is that of
-    `conv2d` and a few planes of sums.
+    `conv2d` and packed weights, or a few planes of sums.
 
     Examples
     --------

@@ -28,8 +28,10 @@ ELEMENTS = {
     "float16": "float16",
     "bfloat16": "bfloat16",
 }
-#: Dtypes whose gradients of w have kernels of their own.
+#: Dtypes whose gradients of w, and volumes, have kernels of their own.
 GRADIENTS = ("float32", "float64")
+#: Channels of a group, of which a volume has as many of y or of x to be a matrix product.
+LEAST_OUTPUTS, LEAST_CHANNELS = 8, 16
 _CODES = {name: code for code, name in enumerate(ELEMENTS)}
 
 _native: Any = None
@@ -73,8 +75,21 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 
 
 def computes(problem: ConvProblem) -> bool:
-    """Whether the extension computes a problem other than y of images: the gradient of w."""
-    return problem.result == "w" and problem.spatial == 2 and problem.dtype in GRADIENTS
+    """Whether the extension computes a problem other than y of images.
+
+    It computes the gradient of w, and y of volumes but for those of few channels, which what
+    computes their planes does better than a matrix product.
+    """
+    if problem.dtype not in GRADIENTS:
+        return False
+    if problem.result == "w":
+        return problem.spatial == 2
+    outputs, channels = problem.k // problem.groups, problem.c // problem.groups
+    matrix = outputs >= LEAST_OUTPUTS or channels >= LEAST_CHANNELS
+    return (
+        problem.result == "y" and problem.spatial == 3 and problem.out_dtype == problem.dtype
+        and problem.pad_mode == "constant" and matrix
+    )  # fmt: skip
 
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
@@ -82,7 +97,7 @@ def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     if problem.result == "w":
         name, scratch, _ = _native.weight_grad_algorithm(_description(problem), resources(options))
         return Algorithm(name, scratch)
-    if options.precision == "fast":
+    if _may_be_fast(problem, options):
         way = _fast().without_values(problem, options)
         if way is not None:
             return Algorithm(*way)
@@ -92,7 +107,7 @@ def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
 
 def algorithm_for(problem: ConvProblem, options: Options, w: Any) -> Algorithm:
     """Name the algorithm for these very weights; see `fastconv.backends.algorithm_for`."""
-    way = _fast().choose(problem, options, w) if options.precision == "fast" else None
+    way = _fast().choose(problem, options, w) if _may_be_fast(problem, options) else None
     if way is None:
         name, scratch, _ = _native.algorithm(_description(problem), resources(options), False)
         return Algorithm(name, scratch)
@@ -112,6 +127,9 @@ def _description(problem: ConvProblem) -> Any:
         activation=activations.code(problem.activation),
         channels_last=problem.channels_last,
         element=_CODES[problem.dtype],
+        d=problem.depth.size, t=problem.depth.taps, o=problem.depth.outputs,
+        stride_d=problem.depth.stride, dilation_d=problem.depth.dilation,
+        pad_front=problem.depth.pad[0],
     )  # fmt: skip
 
 
@@ -150,7 +168,7 @@ def ready(problem: ConvProblem, options: Options) -> Ready:
 
 def _considered_fast(problem: ConvProblem, options: Options) -> bool:
     """Whether some weights of the problem might get a way of `fast`."""
-    return options.precision == "fast" and bool(_fast().considered(problem, options))
+    return _may_be_fast(problem, options) and bool(_fast().considered(problem, options))
 
 
 def _run_fast(
@@ -162,6 +180,11 @@ def _run_fast(
         convolve(problem, options, x, w, bias, out)
     else:
         way.run(problem, options, x, w, bias, out)
+
+
+def _may_be_fast(problem: ConvProblem, options: Options) -> bool:
+    """Whether whole passes of other algorithms are considered."""
+    return options.precision == "fast" and problem.spatial != 3
 
 
 @cache
@@ -254,9 +277,11 @@ class PackedWeights:
         description = _description(problem)
         self._packed = _native.PackedConvolution(description, w, bias, resources(options))
         self.packed_bytes: int = self._packed.packed_bytes
-        self.direct: Direct | None = self._packed.direct(
-            problem.rank, problem.spatial, _pixel_code(problem, image)
-        )
+        self.direct: Direct | None = None
+        if problem.spatial != 3:
+            self.direct = self._packed.direct(
+                problem.rank, problem.spatial, _pixel_code(problem, image)
+            )
 
     def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
         """Name the algorithm, and its scratch memory where the weights are packed."""
@@ -290,7 +315,8 @@ def pack(
     problem: ConvProblem, options: Options, w: Any, bias: Any | None, image: str
 ) -> PackedWeights | FastWeights:
     """Make weights ready for many runs; see `fastconv.backends.pack`."""
-    way = _fast().choose(problem, options, w, keep=True) if options.precision == "fast" else None
+    fast = _may_be_fast(problem, options)
+    way = _fast().choose(problem, options, w, keep=True) if fast else None
     if way is None:
         return PackedWeights(problem, options, w, bias, image)
     return FastWeights(way, w, bias)

@@ -1,0 +1,36 @@
+// What a job of the implicit GEMM leaves to the strides of its arrays: results do not depend on it.
+#pragma once
+
+#include "conv/gemm_blocking.hpp"
+
+namespace fastconv {
+
+// A 1x1 kernel that touches every pixel once sees an image as one long row.
+template <class T>
+void join_rows(Problem& problem, Operands<T>& arrays) {
+    const bool pointwise = problem.r == 1 && problem.s == 1 && problem.stride_h == 1 &&
+                           problem.stride_w == 1 && problem.p == problem.h &&
+                           problem.q == problem.w && problem.pad_top == 0 && problem.pad_left == 0;
+    const bool dense_x = arrays.x.stride[2] == problem.w * arrays.x.stride[3];
+    const bool dense_y = arrays.y.stride[2] == problem.q * arrays.y.stride[3];
+    if (!pointwise || !dense_x || !dense_y) return;
+    problem.w *= problem.h;
+    problem.q *= problem.p;
+    problem.h = problem.p = 1;
+}
+
+// Sees rows as one where they are, and reads in place what the caches and the kernels can.
+template <class T>
+void fit_to_arrays(GemmJob<T>& job) {
+    const Operands<T>& arrays = job.arrays;
+    join_rows(job.problem, job.arrays);
+    const Index pixel_pitch = job.problem.stride_w * arrays.x.stride[3] * Index(sizeof(T));
+    if (job.blocking.channel_lanes) {
+        job.blocking.direct_pixels &= !crowds_cache_sets(pixel_pitch);
+    } else {
+        job.blocking.direct_pixels &= job.problem.stride_w * arrays.x.stride[3] == 1;
+    }
+    job.blocking.direct_kernels = !crowds_cache_sets(arrays.w.stride[0] * Index(sizeof(T)));
+}
+
+}  // namespace fastconv
