@@ -1,8 +1,9 @@
 // im2col folded into the packing of a five-loop GEMM (Goto and van de Geijn, "Anatomy of
 // high-performance matrix multiplication", 2008): takes every legal problem.
+#include "conv/im2col_gemm.hpp"
+
 #include <algorithm>
 
-#include "conv/algorithm.hpp"
 #include "conv/gemm_blocking.hpp"
 #include "conv/tasks.hpp"
 #include "workspace.hpp"
@@ -13,15 +14,14 @@ namespace {
 // Below this many multiply-adds a thread costs more to wake than it computes.
 constexpr double kThreadMacs = 1 << 18;
 
-// A 1x1 kernel that touches every pixel once sees an image as one long row.
+// A 1x1 kernel that touches every pixel once sees an image as one long row; y may keep its own.
 template <class T>
-void join_rows(Problem& problem, Operands<T>& arrays) {
+void join_rows(Problem& problem, const Operands<T>& arrays) {
     const bool pointwise = problem.r == 1 && problem.s == 1 && problem.stride_h == 1 &&
                            problem.stride_w == 1 && problem.p == problem.h &&
                            problem.q == problem.w && problem.pad_top == 0 && problem.pad_left == 0;
     const bool dense_x = arrays.x.stride[2] == problem.w * arrays.x.stride[3];
-    const bool dense_y = arrays.y.stride[2] == problem.q * arrays.y.stride[3];
-    if (!pointwise || !dense_x || !dense_y) return;
+    if (!pointwise || !dense_x) return;
     problem.w *= problem.h;
     problem.q *= problem.p;
     problem.h = problem.p = 1;
@@ -70,7 +70,23 @@ void pack(const Problem& problem, const View<const T>& w, void* packed) {
 template <class T>
 Status run(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
            const Interrupt& interrupt) {
-    GemmJob<T> job{problem, arrays, blocking_for<T>(problem, resources, arrays.packed != nullptr)};
+    const GemmTasks<T> gemm = im2col_gemm_tasks<T>(problem, arrays, resources);
+    const Index bytes = gemm.thread_bytes;
+    char* scratch = static_cast<char*>(thread_workspace(std::size_t(gemm.threads * bytes)));
+    if (!scratch) return Status::kNoMemory;
+    const bool completed = parallel_for(
+        gemm.job.blocking.tasks, gemm.threads,
+        [&](Index task, int thread) { gemm.run(task, scratch + thread * bytes); }, interrupt);
+    return completed ? Status::kOk : Status::kInterrupted;
+}
+
+}  // namespace
+
+template <class T>
+GemmTasks<T> im2col_gemm_tasks(const Problem& problem, const Operands<T>& arrays,
+                               const Resources& resources) {
+    const bool packed = arrays.packed != nullptr;
+    GemmJob<T> job{problem, arrays, blocking_for<T>(problem, resources, packed), problem.q};
     join_rows(job.problem, job.arrays);
     const Index pixel_pitch = job.problem.stride_w * arrays.x.stride[3] * Index(sizeof(T));
     if (job.blocking.channel_lanes) {
@@ -79,19 +95,9 @@ Status run(const Problem& problem, const Operands<T>& arrays, const Resources& r
         job.blocking.direct_pixels &= job.problem.stride_w * arrays.x.stride[3] == 1;
     }
     job.blocking.direct_kernels = !crowds_cache_sets(arrays.w.stride[0] * Index(sizeof(T)));
-    const int threads = threads_for(problem, resources, job.blocking);
-    const Index bytes = kernels_for<T>().im2col_gemm_scratch(job.blocking);
-    char* scratch = static_cast<char*>(thread_workspace(std::size_t(threads * bytes)));
-    if (!scratch) return Status::kNoMemory;
-    const auto task_function = kernels_for<T>().im2col_gemm_task;
-    const bool completed = parallel_for(
-        job.blocking.tasks, threads,
-        [&](Index task, int thread) { task_function(job, task, scratch + thread * bytes); },
-        interrupt);
-    return completed ? Status::kOk : Status::kInterrupted;
+    return {job, threads_for(problem, resources, job.blocking),
+            kernels_for<T>().im2col_gemm_scratch(job.blocking)};
 }
-
-}  // namespace
 
 template <class T>
 const Algorithm<T>& im2col_gemm() {
@@ -100,6 +106,10 @@ const Algorithm<T>& im2col_gemm() {
     return algorithm;
 }
 
+template GemmTasks<float> im2col_gemm_tasks(const Problem&, const Operands<float>&,
+                                            const Resources&);
+template GemmTasks<double> im2col_gemm_tasks(const Problem&, const Operands<double>&,
+                                             const Resources&);
 template const Algorithm<float>& im2col_gemm<float>();
 template const Algorithm<double>& im2col_gemm<double>();
 

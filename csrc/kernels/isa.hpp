@@ -57,6 +57,7 @@ constexpr Kernels<T> kernels() {
     table.weight_grad_task = weight_grad_task<T>;
     table.depthwise_grad_scratch = depthwise_grad_scratch<T>;
     table.depthwise_grad_task = depthwise_grad_task<T>;
+    table.finish_row = finish_row<T>;
     table.peak_loop = peak_loop<T>;
     return table;
 }

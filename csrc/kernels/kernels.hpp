@@ -54,6 +54,8 @@ struct GemmJob {
     Problem problem;
     Operands<T> arrays;
     Blocking blocking;
+    Index
+        row_width;  // pixels of a row of y: the rows of the problem may be several of them, joined
 };
 
 // A deformable convolution; see conv/deform.cpp. The channels of a pixel of x are side by side.
@@ -259,6 +261,8 @@ struct Kernels {
     void (*weight_grad_task)(const WeightGradJob<T>& job, Index task, T* scratch);
     Index (*depthwise_grad_scratch)(const Problem& problem, const DepthwiseGradCut& cut);
     void (*depthwise_grad_task)(const DepthwiseGradJob<T>& job, Index task, T* scratch);
+    // Adds the bias and applies the activation to `count` elements; `bias_step` is 1 or 0.
+    void (*finish_row)(T* y, Index count, const T* bias, int bias_step, Activation activation);
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };

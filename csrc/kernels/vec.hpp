@@ -133,7 +133,21 @@ template <class T>
 inline Vec<T> masked_load(const T*, Mask<T>) {
     return Vec<T>{};
 }
+template <class T>
+inline void masked_store(T*, Vec<T>, Mask<T>) {}
 #endif
+
+// Those of the lanes that are even.
+template <class T>
+inline Mask<T> even_mask(Mask<T> mask) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    IntVec<T> lane;
+    for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+    return mask & ((lane & 1) == 0);
+#else
+    return mask & 0x55555555u;
+#endif
+}
 
 // The first `count` lanes, 0 <= count <= lanes; memory beyond them is not touched.
 template <class T>
@@ -176,6 +190,24 @@ inline Vec<T> even_lanes(Vec<T> a, Vec<T> b) {
 template <class T>
 inline Vec<T> odd_lanes(Vec<T> a, Vec<T> b) {
     return alternate<T, 1>(a, b, AllLanes<kLanes<T>>{});
+}
+
+// The lanes of a half, from lane FIRST on, with zeros between.
+template <class T, int FIRST, int... LANE>
+inline Vec<T> spread(Vec<T> v, LaneList<LANE...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(v, Vec<T>{}, (LANE % 2 ? kLanes<T> : FIRST + LANE / 2)...);
+#else
+    return __builtin_shuffle(v, Vec<T>{}, IntVec<T>{(LANE % 2 ? kLanes<T> : FIRST + LANE / 2)...});
+#endif
+}
+template <class T>
+inline Vec<T> spread_low(Vec<T> v) {
+    return spread<T, 0>(v, AllLanes<kLanes<T>>{});
+}
+template <class T>
+inline Vec<T> spread_high(Vec<T> v) {
+    return spread<T, kLanes<T> / 2>(v, AllLanes<kLanes<T>>{});
 }
 
 }  // namespace

@@ -28,8 +28,10 @@ ELEMENTS = {
     "float16": "float16",
     "bfloat16": "bfloat16",
 }
-#: Dtypes whose gradients of w have kernels of their own.
+#: Dtypes whose gradients have kernels of their own.
 GRADIENTS = ("float32", "float64")
+#: Rows or columns from which on a kernel's phases may have ways of their own in `fast`.
+_LARGE_KERNEL = 13
 _CODES = {name: code for code, name in enumerate(ELEMENTS)}
 
 _native: Any = None
@@ -73,8 +75,12 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 
 
 def computes(problem: ConvProblem) -> bool:
-    """Whether the extension computes a problem other than y of images: the gradient of w."""
-    return problem.result == "w" and problem.spatial == 2 and problem.dtype in GRADIENTS
+    """Whether the extension computes a problem other than y of images: gradients."""
+    if problem.spatial != 2 or problem.dtype not in GRADIENTS:
+        return False
+    if problem.result == "x":
+        return problem.pad_mode == "constant" and max(problem.r, problem.s) < _LARGE_KERNEL
+    return problem.result == "w"
 
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
@@ -82,6 +88,8 @@ def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     if problem.result == "w":
         name, scratch, _ = _native.weight_grad_algorithm(_description(problem), resources(options))
         return Algorithm(name, scratch)
+    if problem.result == "x":
+        return _input_grad_algorithm(problem, options, False)
     if options.precision == "fast":
         way = _fast().without_values(problem, options)
         if way is not None:
@@ -90,8 +98,17 @@ def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     return Algorithm(name, scratch)
 
 
+def _input_grad_algorithm(problem: ConvProblem, options: Options, packed: bool) -> Algorithm:
+    name, scratch, _ = _native.input_grad_algorithm(
+        _description(problem), resources(options), packed
+    )
+    return Algorithm(name, scratch)
+
+
 def algorithm_for(problem: ConvProblem, options: Options, w: Any) -> Algorithm:
     """Name the algorithm for these very weights; see `fastconv.backends.algorithm_for`."""
+    if problem.result != "y":
+        return algorithm(problem, options)
     way = _fast().choose(problem, options, w) if options.precision == "fast" else None
     if way is None:
         name, scratch, _ = _native.algorithm(_description(problem), resources(options), False)
@@ -129,6 +146,9 @@ def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None
     """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
     if problem.result == "w":
         _native.weight_grad(_description(problem), x, w, out, resources(options))
+        return
+    if problem.result == "x":
+        _native.input_grad(_description(problem), x, w, bias, out, resources(options))
         return
     way = _fast().choose(problem, options, w) if options.precision == "fast" else None
     if way is None:
@@ -194,6 +214,8 @@ def _pixel_code(problem: ConvProblem, image: str) -> int:
 
 def direct(problem: ConvProblem, options: Options, flip: bool, image: str) -> Direct | None:
     """Return a function (x, w, bias, out) for arrays as the caller holds them; see `Backend`."""
+    if problem.result != "y":
+        return None
     if options.precision == "fast" and _fast().considered(problem, options):
         return None
     function: Direct | None = _native.direct(
@@ -223,6 +245,25 @@ class PackedWeights:
         self._packed.run(x, out)
 
 
+class InputGradWeights:
+    """Weights of a gradient of x, phase by phase; see `fastconv.backends.Weights`."""
+
+    direct: Direct | None = None
+
+    def __init__(self, problem: ConvProblem, options: Options, w: Any, bias: Any | None) -> None:
+        description = _description(problem)
+        self._packed = _native.PackedInputGrad(description, w, bias, resources(options))
+        self.packed_bytes: int = self._packed.packed_bytes
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name the algorithm, and its scratch memory where the weights are packed."""
+        return _input_grad_algorithm(problem, options, True)
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute the gradient of x, from that of y, into `out`; n is read off it."""
+        self._packed.run(x, out)
+
+
 class FastWeights:
     """A way of `fast` with its form of the weights; see `fastconv.backends.Weights`."""
 
@@ -243,8 +284,10 @@ class FastWeights:
 
 def pack(
     problem: ConvProblem, options: Options, w: Any, bias: Any | None, image: str
-) -> PackedWeights | FastWeights:
+) -> PackedWeights | InputGradWeights | FastWeights:
     """Make weights ready for many runs; see `fastconv.backends.pack`."""
+    if problem.result == "x":
+        return InputGradWeights(problem, options, w, bias)
     way = _fast().choose(problem, options, w, keep=True) if options.precision == "fast" else None
     if way is None:
         return PackedWeights(problem, options, w, bias, image)
