@@ -31,6 +31,8 @@ struct InputGradAlgorithm {
 };
 
 template <class T>
+const InputGradAlgorithm<T>& input_grad_columns();
+template <class T>
 const InputGradAlgorithm<T>& input_grad_phases();
 
 // The ladder of input gradients: the first algorithm that takes the problem.

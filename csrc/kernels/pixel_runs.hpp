@@ -57,8 +57,8 @@ struct PixelRuns {
             if constexpr (SPACING == 1) {
                 masked_store(row, v, of.mask[0]);
             } else {
-                if (of.used[0]) masked_store(row, spread_low<T>(v), of.mask[0]);
-                if (of.used[1]) masked_store(row + kLanes<T>, spread_high<T>(v), of.mask[1]);
+                if (of.used[0]) masked_store(row, zip_low<T>(v, Vec<T>{}), of.mask[0]);
+                if (of.used[1]) masked_store(row + kLanes<T>, zip_high<T>(v, Vec<T>{}), of.mask[1]);
             }
         }
     }

@@ -192,22 +192,22 @@ inline Vec<T> odd_lanes(Vec<T> a, Vec<T> b) {
     return alternate<T, 1>(a, b, AllLanes<kLanes<T>>{});
 }
 
-// The lanes of a half, from lane FIRST on, with zeros between.
+// The lanes of a half of either vector, from lane FIRST on, in turn.
 template <class T, int FIRST, int... LANE>
-inline Vec<T> spread(Vec<T> v, LaneList<LANE...>) {
+inline Vec<T> zip(Vec<T> a, Vec<T> b, LaneList<LANE...>) {
 #if defined(__clang__)
-    return __builtin_shufflevector(v, Vec<T>{}, (LANE % 2 ? kLanes<T> : FIRST + LANE / 2)...);
+    return __builtin_shufflevector(a, b, (LANE % 2 * kLanes<T> + FIRST + LANE / 2)...);
 #else
-    return __builtin_shuffle(v, Vec<T>{}, IntVec<T>{(LANE % 2 ? kLanes<T> : FIRST + LANE / 2)...});
+    return __builtin_shuffle(a, b, IntVec<T>{(LANE % 2 * kLanes<T> + FIRST + LANE / 2)...});
 #endif
 }
 template <class T>
-inline Vec<T> spread_low(Vec<T> v) {
-    return spread<T, 0>(v, AllLanes<kLanes<T>>{});
+inline Vec<T> zip_low(Vec<T> a, Vec<T> b) {
+    return zip<T, 0>(a, b, AllLanes<kLanes<T>>{});
 }
 template <class T>
-inline Vec<T> spread_high(Vec<T> v) {
-    return spread<T, kLanes<T> / 2>(v, AllLanes<kLanes<T>>{});
+inline Vec<T> zip_high(Vec<T> a, Vec<T> b) {
+    return zip<T, kLanes<T> / 2>(a, b, AllLanes<kLanes<T>>{});
 }
 
 }  // namespace
