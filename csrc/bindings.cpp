@@ -12,6 +12,7 @@
 
 #include "conv/algorithm.hpp"
 #include "conv/deform.hpp"
+#include "conv/input_grad.hpp"
 #include "conv/requantise.hpp"
 #include "conv/weight_grad.hpp"
 #include "cpu.hpp"
@@ -65,12 +66,12 @@ View<const T> weight_view(const Problem& problem, const py::array& w) {
 }
 
 template <class T>
-const ResultOf<T>* bias_pointer(const Problem& problem, const py::object& bias) {
+const ResultOf<T>* bias_pointer(Index channels, const py::object& bias) {
     if (bias.is_none()) return nullptr;
     const py::array values = py::cast<py::array>(bias);
     if (!values.dtype().equal(dtype_of<ResultOf<T>>()) || values.ndim() != 1 ||
-        values.shape(0) != problem.k ||
-        (problem.k > 1 && values.strides(0) != Index(sizeof(ResultOf<T>)))) {
+        values.shape(0) != channels ||
+        (channels > 1 && values.strides(0) != Index(sizeof(ResultOf<T>)))) {
         throw std::invalid_argument("bias: wrong dtype, shape or stride");
     }
     return static_cast<const ResultOf<T>*>(values.data());
@@ -81,7 +82,8 @@ Operands<T> operands(const Problem& problem, const py::array& x, const py::array
                      const py::object& bias, const py::array& y) {
     const Problem& d = problem;
     return {view<const T>(x, {d.n, d.c, d.h, d.w}, "x", d.d), weight_view<T>(problem, w), nullptr,
-            bias_pointer<T>(problem, bias), view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out", d.o)};
+            bias_pointer<T>(problem.k, bias),
+            view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out", d.o)};
 }
 
 // Calls `body` with a value of the type of x and gy where a gradient of w of theirs is computed.
@@ -216,6 +218,80 @@ py::tuple algorithm(const Problem& problem, const Resources& resources, bool pac
     });
 }
 
+template <class T>
+InputGradOperands<T> input_grad_operands(const Problem& d, const py::array& gy, const py::array& w,
+                                         const py::object& bias, const py::array& gx) {
+    return {view<const T>(gy, {d.n, d.k, d.p, d.q}, "gy"), weight_view<T>(d, w), nullptr,
+            bias_pointer<T>(d.c, bias), view<T>(gx, {d.n, d.c, d.h, d.w}, "out")};
+}
+
+template <class T>
+void run_input_grad(const Problem& problem, const InputGradOperands<T>& arrays,
+                    const Resources& resources) {
+    if (is_empty_gradient(problem)) return;
+    Status status;
+    without_gil([&] {
+        status = choose_input_grad<T>(problem).run(problem, arrays, resources, interrupted);
+    });
+    throw_unless_ok(status);
+}
+
+void input_grad(const Problem& problem, const py::array& gy, const py::array& w,
+                const py::object& bias, const py::array& gx, const Resources& resources) {
+    with_float(problem.element, [&](auto zero) {
+        using T = decltype(zero);
+        run_input_grad(problem, input_grad_operands<T>(problem, gy, w, bias, gx), resources);
+    });
+}
+
+py::tuple input_grad_algorithm(const Problem& problem, const Resources& resources, bool packed) {
+    return with_float(problem.element, [&](auto zero) {
+        const auto& chosen = choose_input_grad<decltype(zero)>(problem);
+        const Footprint footprint = chosen.footprint(problem, resources, packed);
+        return py::make_tuple(chosen.name(problem, resources.fast), footprint.scratch_bytes,
+                              footprint.threads);
+    });
+}
+
+// As PackedWeights, of a gradient of x.
+struct PackedInputGrad {
+    PackedInputGrad(const Problem& described, const py::array& kernel, const py::object& addend,
+                    const Resources& given)
+        : problem(described), resources(given), w(kernel), bias(addend) {
+        problem.n = 1;
+        if (is_empty_gradient(problem)) return;
+        with_float(problem.element, [&](auto zero) {
+            using T = decltype(zero);
+            const InputGradAlgorithm<T>& algorithm = choose_input_grad<T>(problem);
+            const View<const T> weights = weight_view<T>(problem, w);
+            bytes = algorithm.packed_bytes(problem, resources.fast);
+            if (bytes == 0) return;
+            memory = allocate_packed(bytes);
+            Status status;
+            without_gil(
+                [&] { status = algorithm.pack(problem, resources.fast, weights, memory.get()); });
+            throw_unless_ok(status);
+        });
+    }
+
+    void run(const py::array& gy, const py::array& gx) const {
+        Problem batch = problem;
+        batch.n = gy.ndim() > 0 ? gy.shape(0) : 0;
+        with_float(batch.element, [&](auto zero) {
+            auto arrays = input_grad_operands<decltype(zero)>(batch, gy, w, bias, gx);
+            arrays.packed = memory.get();
+            run_input_grad(batch, arrays, resources);
+        });
+    }
+
+    Problem problem;
+    Resources resources;
+    py::array w;
+    py::object bias;
+    PackedMemory memory;
+    Index bytes = 0;
+};
+
 // The function of direct.hpp; None where there is nothing to compute.
 py::object make_direct(const Problem& problem, const Resources& resources, int rank, int spatial,
                        bool flipped, int pixel) {
@@ -251,7 +327,7 @@ py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int 
         Operands<T> fixed{};
         fixed.w = weight_view<T>(problem, packed->w);
         fixed.packed = packed->memory.get();
-        fixed.bias = bias_pointer<T>(problem, packed->bias);
+        fixed.bias = bias_pointer<T>(problem.k, packed->bias);
         const Form form{rank, spatial, problem.channels_last};
         return direct_function(
             std::make_unique<DirectConvolution<T>>(problem, packed->resources, form, false,
@@ -423,6 +499,15 @@ PYBIND11_MODULE(_native, module) {
         .def("run", &PackedWeights::run, py::arg("x"), py::arg("out"))
         .def("direct", &make_packed_direct, py::arg("rank"), py::arg("spatial"), py::arg("pixel"))
         .def_readonly("packed_bytes", &PackedWeights::bytes);
+    py::class_<PackedInputGrad>(module, "PackedInputGrad")
+        .def(py::init<const Problem&, const py::array&, const py::object&, const Resources&>(),
+             py::arg("problem"), py::arg("w"), py::arg("bias"), py::arg("resources"))
+        .def("run", &PackedInputGrad::run, py::arg("gy"), py::arg("out"))
+        .def_readonly("packed_bytes", &PackedInputGrad::bytes);
+    module.def("input_grad", &input_grad, py::arg("problem"), py::arg("gy"), py::arg("w"),
+               py::arg("bias"), py::arg("out"), py::arg("resources"));
+    module.def("input_grad_algorithm", &input_grad_algorithm, py::arg("problem"),
+               py::arg("resources"), py::arg("packed"));
     module.def("direct", &make_direct, py::arg("problem"), py::arg("resources"), py::arg("rank"),
                py::arg("spatial"), py::arg("flip"), py::arg("pixel"));
     module.def("weight_grad_direct", &make_weight_grad_direct, py::arg("problem"),

@@ -105,7 +105,8 @@ bool turn(const Problem& problem, const View<const T>& x, Index first, Index cou
 template <class T>
 DeformJob<T> job_of_pass(const Problem& problem, const DeformOperands<T>& arrays, Index first,
                          Index count) {
-    DeformJob<T> job{{problem, arrays.conv, {}}, arrays.offset, arrays.mask, arrays.offset_groups};
+    DeformJob<T> job{
+        {problem, arrays.conv, {}, problem.q}, arrays.offset, arrays.mask, arrays.offset_groups};
     job.gemm.problem.n = count;
     job.gemm.arrays.x.data += first * arrays.conv.x.stride[0];
     job.gemm.arrays.y.data += first * arrays.conv.y.stride[0];

@@ -1,8 +1,9 @@
 // im2col folded into the packing of a five-loop GEMM (Goto and van de Geijn, "Anatomy of
 // high-performance matrix multiplication", 2008): takes every legal problem.
+#include "conv/im2col_gemm.hpp"
+
 #include <algorithm>
 
-#include "conv/algorithm.hpp"
 #include "conv/gemm_blocking.hpp"
 #include "conv/gemm_job.hpp"
 #include "conv/tasks.hpp"
@@ -57,21 +58,27 @@ void pack(const Problem& problem, const View<const T>& w, void* packed) {
 template <class T>
 Status run(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
            const Interrupt& interrupt) {
-    GemmJob<T> job{problem, arrays, blocking_for<T>(problem, resources, arrays.packed != nullptr)};
-    fit_to_arrays(job);
-    const int threads = threads_for(problem, resources, job.blocking);
-    const Index bytes = kernels_for<T>().im2col_gemm_scratch(job.blocking);
-    char* scratch = static_cast<char*>(thread_workspace(std::size_t(threads * bytes)));
+    const GemmTasks<T> gemm = im2col_gemm_tasks<T>(problem, arrays, resources);
+    const Index bytes = gemm.thread_bytes;
+    char* scratch = static_cast<char*>(thread_workspace(std::size_t(gemm.threads * bytes)));
     if (!scratch) return Status::kNoMemory;
-    const auto task_function = kernels_for<T>().im2col_gemm_task;
     const bool completed = parallel_for(
-        job.blocking.tasks, threads,
-        [&](Index task, int thread) { task_function(job, task, scratch + thread * bytes); },
-        interrupt);
+        gemm.job.blocking.tasks, gemm.threads,
+        [&](Index task, int thread) { gemm.run(task, scratch + thread * bytes); }, interrupt);
     return completed ? Status::kOk : Status::kInterrupted;
 }
 
 }  // namespace
+
+template <class T>
+GemmTasks<T> im2col_gemm_tasks(const Problem& problem, const Operands<T>& arrays,
+                               const Resources& resources) {
+    const bool packed = arrays.packed != nullptr;
+    GemmJob<T> job{problem, arrays, blocking_for<T>(problem, resources, packed), problem.q};
+    fit_to_arrays(job);
+    return {job, threads_for(problem, resources, job.blocking),
+            kernels_for<T>().im2col_gemm_scratch(job.blocking)};
+}
 
 template <class T>
 const Algorithm<T>& im2col_gemm() {
@@ -80,6 +87,10 @@ const Algorithm<T>& im2col_gemm() {
     return algorithm;
 }
 
+template GemmTasks<float> im2col_gemm_tasks(const Problem&, const Operands<float>&,
+                                            const Resources&);
+template GemmTasks<double> im2col_gemm_tasks(const Problem&, const Operands<double>&,
+                                             const Resources&);
 template const Algorithm<float>& im2col_gemm<float>();
 template const Algorithm<double>& im2col_gemm<double>();
 

@@ -203,7 +203,7 @@ template <class T>
 GemmJob<T> job_of(const Problem& problem, const Operands<T>& arrays, const Blocking& blocking,
                   const Batch& batch) {
     static constexpr T kZeros[64] = {};
-    GemmJob<T> job{problem_of(problem, batch), arrays, blocking};
+    GemmJob<T> job{problem_of(problem, batch), arrays, blocking, problem.q};
     View<const T>& x = job.arrays.x;
     if (batch.taps == 0) {
         x = {kZeros, {0, 0, 0, 0}, 0};

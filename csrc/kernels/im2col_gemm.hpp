@@ -28,9 +28,9 @@ void multiply_tile(const Task<T>& task, const Scratch<T>& scratch, const RowPane
     const Operand<T> b{scratch.col_operand[panel],
                        scratch.col_direct[panel] ? scratch.x_offset : steps.w, 0};
     const TileSpan span{tile.row, tile.rows, col, cols};
-    if (depth.closes && task.out.turned) fetch_turned(task.out, span);
-    if (task.out.direct && cols == vectors * kL) {
-        T* y = task.out.data + tile.row * task.out.row_pitch + col;
+    if (depth.closes && task.out.channel_lanes && !task.out.direct) fetch_turned(task.out, span);
+    T* y = cols == vectors * kL ? task.out.in_place(span) : nullptr;
+    if (y) {
         function(steps.count, a.operand, a.pitch, b, y, task.out.row_pitch, !depth.opens,
                  steps.skipped);
         if (depth.closes) {

@@ -10,6 +10,7 @@
 #include "kernels/direct_filter.hpp"
 #include "kernels/direct_pointwise.hpp"
 #include "kernels/dot_product.hpp"
+#include "kernels/fold.hpp"
 #include "kernels/im2col_gemm.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/peak.hpp"
@@ -58,6 +59,8 @@ constexpr Kernels<T> kernels() {
     table.weight_grad_task = weight_grad_task<T>;
     table.depthwise_grad_scratch = depthwise_grad_scratch<T>;
     table.depthwise_grad_task = depthwise_grad_task<T>;
+    table.fold_rows = fold_rows<T>;
+    table.finish_row = finish_row<T>;
     table.peak_loop = peak_loop<T>;
     return table;
 }

@@ -57,6 +57,8 @@ struct GemmJob {
     Problem problem;
     Operands<T> arrays;
     Blocking blocking;
+    Index
+        row_width;  // pixels of a row of y: the rows of the problem may be several of them, joined
 };
 
 // A deformable convolution; see conv/deform.cpp. The channels of a pixel of x are side by side.
@@ -218,6 +220,22 @@ struct DepthwiseGradJob {
     DepthwiseGradCut cut;
 };
 
+// Bounds of arrays on the stack: kernel rows and columns, and strides, of a gradient of x.
+constexpr Index kMaxFoldTaps = 12, kMaxFoldStride = 4;
+
+// Products of every tap with every pixel of some rows of gy, and which rows of gx to add them up
+// into; see conv/input_grad_columns.cpp.
+template <class T>
+struct FoldJob {
+    const Problem& problem;
+    const T* products;        // (channels, R, S, rows, Q)
+    Index channel, channels;  // of gx
+    Index first, rows;        // of gy
+    const T* bias;            // of all channels, or null
+    View<T> gx;               // one image
+    Index begin, end;         // rows of gx
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
@@ -266,6 +284,9 @@ struct Kernels {
     void (*weight_grad_task)(const WeightGradJob<T>& job, Index task, T* scratch);
     Index (*depthwise_grad_scratch)(const Problem& problem, const DepthwiseGradCut& cut);
     void (*depthwise_grad_task)(const DepthwiseGradJob<T>& job, Index task, T* scratch);
+    void (*fold_rows)(const FoldJob<T>& job);
+    // Adds the bias and applies the activation to `count` elements; `bias_step` is 1 or 0.
+    void (*finish_row)(T* y, Index count, const T* bias, int bias_step, Activation activation);
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };

@@ -133,7 +133,21 @@ template <class T>
 inline Vec<T> masked_load(const T*, Mask<T>) {
     return Vec<T>{};
 }
+template <class T>
+inline void masked_store(T*, Vec<T>, Mask<T>) {}
 #endif
+
+// Those of the lanes that are even.
+template <class T>
+inline Mask<T> even_mask(Mask<T> mask) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    IntVec<T> lane;
+    for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+    return mask & ((lane & 1) == 0);
+#else
+    return mask & 0x55555555u;
+#endif
+}
 
 // The first `count` lanes, 0 <= count <= lanes; memory beyond them is not touched.
 template <class T>
@@ -176,6 +190,24 @@ inline Vec<T> even_lanes(Vec<T> a, Vec<T> b) {
 template <class T>
 inline Vec<T> odd_lanes(Vec<T> a, Vec<T> b) {
     return alternate<T, 1>(a, b, AllLanes<kLanes<T>>{});
+}
+
+// The lanes of a half of either vector, from lane FIRST on, in turn.
+template <class T, int FIRST, int... LANE>
+inline Vec<T> zip(Vec<T> a, Vec<T> b, LaneList<LANE...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (LANE % 2 * kLanes<T> + FIRST + LANE / 2)...);
+#else
+    return __builtin_shuffle(a, b, IntVec<T>{(LANE % 2 * kLanes<T> + FIRST + LANE / 2)...});
+#endif
+}
+template <class T>
+inline Vec<T> zip_low(Vec<T> a, Vec<T> b) {
+    return zip<T, 0>(a, b, AllLanes<kLanes<T>>{});
+}
+template <class T>
+inline Vec<T> zip_high(Vec<T> a, Vec<T> b) {
+    return zip<T, kLanes<T> / 2>(a, b, AllLanes<kLanes<T>>{});
 }
 
 }  // namespace

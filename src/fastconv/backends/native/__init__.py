@@ -28,10 +28,12 @@ ELEMENTS = {
     "float16": "float16",
     "bfloat16": "bfloat16",
 }
-#: Dtypes whose gradients of w, and volumes, have kernels of their own.
+#: Dtypes whose gradients, and volumes, have kernels of their own.
 GRADIENTS = ("float32", "float64")
 #: Channels of a group, of which a volume has as many of y or of x to be a matrix product.
 LEAST_OUTPUTS, LEAST_CHANNELS = 8, 16
+#: Rows or columns from which on a kernel's phases may have ways of their own in `fast`.
+_LARGE_KERNEL = 13
 _CODES = {name: code for code, name in enumerate(ELEMENTS)}
 
 _native: Any = None
@@ -77,19 +79,31 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 def computes(problem: ConvProblem) -> bool:
     """Whether the extension computes a problem other than y of images.
 
-    It computes the gradient of w, and y of volumes but for those of few channels, which what
-    computes their planes does better than a matrix product.
+    It computes gradients, and y of volumes but for those of few channels, which what computes
+    their planes does better than a matrix product.
     """
-    if problem.dtype not in GRADIENTS:
+    if problem.result == "y":
+        return problem.spatial == 3 and _is_product(problem)
+    return problem.spatial == 2 and _has_gradient(problem)
+
+
+def _is_product(problem: ConvProblem) -> bool:
+    """Whether y of a volume is one matrix product."""
+    outputs, channels = problem.k // problem.groups, problem.c // problem.groups
+    return (
+        problem.dtype in GRADIENTS and problem.out_dtype == problem.dtype
+        and problem.pad_mode == "constant"
+        and (outputs >= LEAST_OUTPUTS or channels >= LEAST_CHANNELS)
+    )  # fmt: skip
+
+
+def _has_gradient(problem: ConvProblem) -> bool:
+    """Whether there are kernels for a gradient of images or signals."""
+    if problem.spatial == 3 or problem.dtype not in GRADIENTS:
         return False
     if problem.result == "w":
-        return problem.spatial == 2
-    outputs, channels = problem.k // problem.groups, problem.c // problem.groups
-    matrix = outputs >= LEAST_OUTPUTS or channels >= LEAST_CHANNELS
-    return (
-        problem.result == "y" and problem.spatial == 3 and problem.out_dtype == problem.dtype
-        and problem.pad_mode == "constant" and matrix
-    )  # fmt: skip
+        return True
+    return problem.pad_mode == "constant" and max(problem.r, problem.s) < _LARGE_KERNEL
 
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
@@ -97,6 +111,8 @@ def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     if problem.result == "w":
         name, scratch, _ = _native.weight_grad_algorithm(_description(problem), resources(options))
         return Algorithm(name, scratch)
+    if problem.result == "x":
+        return _input_grad_algorithm(problem, options, False)
     if _may_be_fast(problem, options):
         way = _fast().without_values(problem, options)
         if way is not None:
@@ -105,8 +121,17 @@ def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     return Algorithm(name, scratch)
 
 
+def _input_grad_algorithm(problem: ConvProblem, options: Options, packed: bool) -> Algorithm:
+    name, scratch, _ = _native.input_grad_algorithm(
+        _description(problem), resources(options), packed
+    )
+    return Algorithm(name, scratch)
+
+
 def algorithm_for(problem: ConvProblem, options: Options, w: Any) -> Algorithm:
     """Name the algorithm for these very weights; see `fastconv.backends.algorithm_for`."""
+    if problem.result != "y":
+        return algorithm(problem, options)
     way = _fast().choose(problem, options, w) if _may_be_fast(problem, options) else None
     if way is None:
         name, scratch, _ = _native.algorithm(_description(problem), resources(options), False)
@@ -152,7 +177,10 @@ def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None
 def ready(problem: ConvProblem, options: Options) -> Ready:
     """Return what computes `problem` from (x, w, bias, out); see `fastconv.backends.ready`."""
     description, means = _description(problem), resources(options)
-    conv2d, weight_grad = _native.conv2d, _native.weight_grad
+    conv2d, weight_grad, input_grad = _native.conv2d, _native.weight_grad, _native.input_grad
+
+    def input_gradient(gy: Any, w: Any, bias: Any | None, out: Any) -> None:
+        input_grad(description, gy, w, bias, out, means)
 
     def gradient(x: Any, w: Any, bias: Any | None, out: Any) -> None:
         weight_grad(description, x, w, out, means)
@@ -162,6 +190,8 @@ def ready(problem: ConvProblem, options: Options) -> Ready:
 
     if problem.result == "w":
         return gradient
+    if problem.result == "x":
+        return input_gradient
     fast = _considered_fast(problem, options)
     return partial(_run_fast, problem, options) if fast else convolution
 
@@ -293,6 +323,25 @@ class PackedWeights:
         self._packed.run(x, out)
 
 
+class InputGradWeights:
+    """Weights of a gradient of x, phase by phase; see `fastconv.backends.Weights`."""
+
+    direct: Direct | None = None
+
+    def __init__(self, problem: ConvProblem, options: Options, w: Any, bias: Any | None) -> None:
+        description = _description(problem)
+        self._packed = _native.PackedInputGrad(description, w, bias, resources(options))
+        self.packed_bytes: int = self._packed.packed_bytes
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name the algorithm, and its scratch memory where the weights are packed."""
+        return _input_grad_algorithm(problem, options, True)
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute the gradient of x, from that of y, into `out`; n is read off it."""
+        self._packed.run(x, out)
+
+
 class FastWeights:
     """A way of `fast` with its form of the weights; see `fastconv.backends.Weights`."""
 
@@ -313,8 +362,10 @@ class FastWeights:
 
 def pack(
     problem: ConvProblem, options: Options, w: Any, bias: Any | None, image: str
-) -> PackedWeights | FastWeights:
+) -> PackedWeights | InputGradWeights | FastWeights:
     """Make weights ready for many runs; see `fastconv.backends.pack`."""
+    if problem.result == "x":
+        return InputGradWeights(problem, options, w, bias)
     fast = _may_be_fast(problem, options)
     way = _fast().choose(problem, options, w, keep=True) if fast else None
     if way is None:

@@ -1,0 +1,24 @@
+// The implicit GEMM as a list of tasks, for what runs those of several problems together.
+#pragma once
+
+#include "conv/algorithm.hpp"
+#include "cpu.hpp"
+
+namespace fastconv {
+
+template <class T>
+struct GemmTasks {
+    GemmJob<T> job;
+    int threads;         // that it is worth
+    Index thread_bytes;  // of scratch
+
+    void run(Index task, char* scratch) const {
+        kernels_for<T>().im2col_gemm_task(job, task, scratch);
+    }
+};
+
+template <class T>
+GemmTasks<T> im2col_gemm_tasks(const Problem& problem, const Operands<T>& arrays,
+                               const Resources& resources);
+
+}  // namespace fastconv

@@ -1,0 +1,164 @@
+#include "conv/input_grad_parts.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "conv/phases.hpp"
+#include "conv/sizes.hpp"
+
+namespace fastconv {
+namespace {
+
+// One axis of the problem.
+struct Axis {
+    Index size, outputs, taps, stride, pad, dilation;
+};
+
+// x with a * x = 1 (modulo m).
+Index inverse(Index a, Index m) {
+    Index x = 0, next_x = 1, rest = m, next_rest = a % m;
+    while (next_rest != 0) {
+        const Index quotient = rest / next_rest;
+        x -= quotient * next_x;
+        rest -= quotient * next_rest;
+        std::swap(x, next_x);
+        std::swap(rest, next_rest);
+    }
+    return (x % m + m) % m;
+}
+
+Index modulo(Index a, Index m) {
+    return (a % m + m) % m;
+}
+
+// The phase that begins with row `first`; it has no taps where it meets none inside of gy.
+AxisPhase axis_phase(const Axis& axis, Index first) {
+    const Index common = std::gcd(axis.stride, axis.dilation);
+    const Index step = axis.stride / common, spread = axis.dilation / common;
+    AxisPhase phase{first, ceil_div(axis.size - first, axis.stride), 0, 0, -step, 0, 0, 0, spread};
+    if (modulo(first + axis.pad, common) != 0) return phase;
+    const Index turns = (first + axis.pad) / common;
+    const Index tap = step > 1 ? modulo(turns, step) * inverse(spread % step, step) % step : 0;
+    if (tap >= axis.taps) return phase;
+    const Index taps = ceil_div(axis.taps - tap, step);
+    // the first row meets pixel `start` with its first tap; the taps behind it reach back
+    const Index start = (first + axis.pad - tap * axis.dilation) / axis.stride;
+    const Index before = (taps - 1) * spread - start;
+    const Index after = phase.count - 1 + start - (axis.outputs - 1);
+    const Index begin = std::max<Index>(-before, 0);
+    const Index end = axis.outputs - std::max<Index>(-after, 0);
+    if (begin >= end) return phase;
+    phase.tap = tap + (taps - 1) * step;
+    phase.taps = taps;
+    phase.pixel = begin;
+    phase.pixels = end - begin;
+    phase.pad = std::max<Index>(before, 0);
+    return phase;
+}
+
+// Phases that meet taps; the rows of the others go into `empty`.
+std::vector<AxisPhase> axis_phases(const Axis& axis, std::vector<bool>& empty) {
+    std::vector<AxisPhase> found;
+    empty.assign(std::size_t(axis.size), true);
+    for (Index first = 0; first < std::min(axis.stride, axis.size); ++first) {
+        const AxisPhase phase = axis_phase(axis, first);
+        if (phase.taps == 0) continue;
+        found.push_back(phase);
+        for (Index row = first; row < axis.size; row += axis.stride)
+            empty[std::size_t(row)] = false;
+    }
+    return found;
+}
+
+}  // namespace
+
+GradientParts::GradientParts(const Problem& problem) {
+    std::vector<bool> empty_col;
+    const auto rows = axis_phases(
+        {problem.h, problem.p, problem.r, problem.stride_h, problem.pad_top, problem.dilation_h},
+        empty_row);
+    const auto cols = axis_phases(
+        {problem.w, problem.q, problem.s, problem.stride_w, problem.pad_left, problem.dilation_w},
+        empty_col);
+    if (rows.empty() || cols.empty() || problem.k == 0) empty_row.assign(empty_row.size(), true);
+    for (Index col = 0; col < problem.w; ++col) {
+        if (empty_col[std::size_t(col)]) empty_cols.push_back(col);
+    }
+    any_empty = !empty_cols.empty() ||
+                std::find(empty_row.begin(), empty_row.end(), true) != empty_row.end();
+    if (problem.k == 0) return;
+    for (const AxisPhase& row : rows) {
+        for (const AxisPhase& col : cols) {
+            Problem part = problem;
+            part.c = problem.k, part.k = problem.c;
+            part.h = row.pixels, part.w = col.pixels;
+            part.r = row.taps, part.s = col.taps;
+            part.p = row.count, part.q = col.count;
+            part.stride_h = part.stride_w = 1;
+            part.dilation_h = row.dilation, part.dilation_w = col.dilation;
+            part.pad_top = row.pad, part.pad_left = col.pad;
+            parts.push_back({part, row, col});
+        }
+    }
+}
+
+template <class T>
+Operands<T> part_operands(const GradientPart& part, const Problem& problem,
+                          const InputGradOperands<T>& arrays, const View<const T>& turned) {
+    const AxisPhase &rows = part.rows, &cols = part.cols;
+    View<const T> gy = arrays.gy, w = turned;
+    View<T> gx = arrays.gx;
+    gy.data += rows.pixel * gy.stride[2] + cols.pixel * gy.stride[3];
+    w.data += rows.tap * w.stride[2] + cols.tap * w.stride[3];
+    w.stride[2] *= rows.step;
+    w.stride[3] *= cols.step;
+    gx.data += rows.first * gx.stride[2] + cols.first * gx.stride[3];
+    gx.stride[2] *= problem.stride_h;
+    gx.stride[3] *= problem.stride_w;
+    return {gy, w, nullptr, arrays.bias, gx};
+}
+
+Index turned_elements(const Problem& problem) {
+    const Index channels = problem.c / problem.groups;
+    return problem.groups > 1 && channels > 1 ? problem.k * channels * problem.r * problem.s : 0;
+}
+
+template <class T>
+View<const T> copied_weights(const Problem& problem, const T* copy) {
+    const Index taps = problem.r * problem.s;
+    return {copy, {problem.k / problem.groups * taps, taps, problem.s, 1}};
+}
+
+template <class T>
+View<const T> turned_weights(const Problem& problem, const View<const T>& w, T* copy) {
+    const Index* stride = w.stride;
+    const Index channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
+    if (problem.groups == 1) return {w.data, {stride[1], stride[0], stride[2], stride[3]}};
+    if (channels == 1) return {w.data, {outputs * stride[0], stride[0], stride[2], stride[3]}};
+    T* to = copy;
+    for (Index group = 0; group < problem.groups; ++group) {
+        for (Index c = 0; c < channels; ++c) {
+            for (Index k = 0; k < outputs; ++k) {
+                const T* kernel = w.data + (group * outputs + k) * stride[0] + c * stride[1];
+                for (Index r = 0; r < problem.r; ++r) {
+                    for (Index s = 0; s < problem.s; ++s) {
+                        *to++ = kernel[r * stride[2] + s * stride[3]];
+                    }
+                }
+            }
+        }
+    }
+    return copied_weights<T>(problem, copy);
+}
+
+template Operands<float> part_operands(const GradientPart&, const Problem&,
+                                       const InputGradOperands<float>&, const View<const float>&);
+template Operands<double> part_operands(const GradientPart&, const Problem&,
+                                        const InputGradOperands<double>&,
+                                        const View<const double>&);
+template View<const float> turned_weights(const Problem&, const View<const float>&, float*);
+template View<const double> turned_weights(const Problem&, const View<const double>&, double*);
+template View<const float> copied_weights(const Problem&, const float*);
+template View<const double> copied_weights(const Problem&, const double*);
+
+}  // namespace fastconv

@@ -1,0 +1,275 @@
+// The gradient of x by stride phases: each is computed by the ladder's algorithm for a convolution
+// of its shape. Matrix products run together: a task of one phase is followed by the task of the
+// next that reads the same pixels of gy and writes their neighbours in gx, while both are in the
+// caches. Rows and columns that no phase reaches are filled on the way.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "conv/im2col_gemm.hpp"
+#include "conv/input_grad.hpp"
+#include "conv/input_grad_parts.hpp"
+#include "conv/sizes.hpp"
+#include "conv/tasks.hpp"
+#include "cpu.hpp"
+#include "workspace.hpp"
+
+namespace fastconv {
+namespace {
+
+constexpr Index kLine = 64;
+// Bytes of gx that one task fills.
+constexpr Index kFillBytes = Index(128) << 10;
+
+Index whole_lines(Index bytes) {
+    return ceil_div(bytes, kLine) * kLine;
+}
+
+template <class T>
+bool is_gemm(const GradientPart& part, bool fast) {
+    return &choose<T>(part.problem, fast) == &im2col_gemm<T>();
+}
+
+// Whether the tasks of all parts run together.
+template <class T>
+bool runs_together(const GradientParts& gradient, bool fast) {
+    return std::all_of(gradient.parts.begin(), gradient.parts.end(),
+                       [&](const GradientPart& part) { return is_gemm<T>(part, fast); });
+}
+
+// Pixels that meet no taps: act(bias), a channel each.
+template <class T>
+struct Fill {
+    const Problem& problem;
+    const GradientParts& gradient;
+    const View<T>& gx;
+    Index rows, blocks;     // of an image that one task fills; of all images
+    std::vector<T> values;  // of the channels
+    bool zeros;
+
+    Fill(const Problem& of, const GradientParts& parts, const View<T>& to, const T* bias)
+        : problem(of), gradient(parts), gx(to), rows(0), blocks(0), zeros(true) {
+        if (!parts.any_empty) return;
+        const Index row_bytes = std::max<Index>(1, of.w * of.c * Index(sizeof(T)));
+        rows = std::clamp<Index>(kFillBytes / row_bytes, 1, of.h);
+        blocks = of.n * ceil_div(of.h, rows);
+        values.assign(std::size_t(of.c), T(0));
+        kernels_for<T>().finish_row(values.data(), of.c, bias, 1, of.activation);
+        for (const T value : values) zeros &= value == 0 && !std::signbit(value);
+    }
+
+    void run(Index block) const {
+        const Index per_image = ceil_div(problem.h, rows), first = block % per_image * rows;
+        const Index last = std::min(problem.h, first + rows);
+        T* image = gx.data + block / per_image * gx.stride[0];
+        if (gx.stride[1] == 1) {
+            for (Index row = first; row < last; ++row) pixels(image + row * gx.stride[2], row);
+            return;
+        }
+        for (Index c = 0; c < problem.c; ++c) {
+            T* plane = image + c * gx.stride[1];
+            for (Index row = first; row < last; ++row) {
+                line(plane + row * gx.stride[2], row, values[std::size_t(c)]);
+            }
+        }
+    }
+
+  private:
+    // A row of pixels with their channels side by side.
+    void pixels(T* to, Index row) const {
+        const std::size_t bytes = std::size_t(problem.c) * sizeof(T);
+        if (!gradient.empty_row[std::size_t(row)]) {
+            for (const Index col : gradient.empty_cols) pixel(to + col * gx.stride[3], bytes);
+        } else if (zeros && gx.stride[3] == problem.c) {
+            std::memset(to, 0, bytes * std::size_t(problem.w));
+        } else {
+            for (Index col = 0; col < problem.w; ++col) pixel(to + col * gx.stride[3], bytes);
+        }
+    }
+    void pixel(T* to, std::size_t bytes) const {
+        if (zeros) {
+            std::memset(to, 0, bytes);
+        } else {
+            std::memcpy(to, values.data(), bytes);
+        }
+    }
+
+    // A row of one channel.
+    void line(T* to, Index row, T value) const {
+        const Index pitch = gx.stride[3];
+        if (!gradient.empty_row[std::size_t(row)]) {
+            for (const Index col : gradient.empty_cols) to[col * pitch] = value;
+        } else if (pitch == 1) {
+            std::fill_n(to, problem.w, value);
+        } else {
+            for (Index col = 0; col < problem.w; ++col) to[col * pitch] = value;
+        }
+    }
+};
+
+// Where the packed weights of each part begin, behind the copy of turned weights.
+template <class T>
+struct PackedLayout {
+    std::vector<Index> offset, bytes;  // 0 bytes where a part reads w
+    Index total;
+
+    PackedLayout(const Problem& problem, const GradientParts& gradient, bool fast)
+        : total(whole_lines(turned_elements(problem) * Index(sizeof(T)))) {
+        for (const GradientPart& part : gradient.parts) {
+            offset.push_back(total);
+            bytes.push_back(choose<T>(part.problem, fast).packed_bytes(part.problem));
+            total += whole_lines(bytes.back());
+        }
+    }
+};
+
+bool takes(const Problem&) {
+    return true;
+}
+
+template <class T>
+std::string name(const Problem& problem, bool fast) {
+    const GradientParts gradient(problem);
+    std::vector<std::string> names;
+    for (const GradientPart& part : gradient.parts) {
+        const char* of_part = choose<T>(part.problem, fast).name;
+        if (std::find(names.begin(), names.end(), of_part) == names.end()) names.push_back(of_part);
+    }
+    std::string joined;
+    for (const std::string& each : names) joined += (joined.empty() ? "" : " and ") + each;
+    return joined.empty() ? "zeros" : joined;
+}
+
+template <class T>
+Footprint footprint(const Problem& problem, const Resources& resources, bool packed) {
+    const GradientParts gradient(problem);
+    const bool together = runs_together<T>(gradient, resources.fast);
+    Index most = 0, each = 0;
+    int threads = 1;
+    for (const GradientPart& part : gradient.parts) {
+        const Footprint of_part =
+            choose<T>(part.problem, resources.fast).footprint(part.problem, resources, packed);
+        threads = std::max(threads, of_part.threads);
+        most = std::max(most, of_part.scratch_bytes);
+        each = std::max(each, of_part.scratch_bytes / std::max(1, of_part.threads));
+    }
+    const Index copy = packed ? 0 : turned_elements(problem) * Index(sizeof(T));
+    return {(together ? threads * each : most) + copy, threads};
+}
+
+template <class T>
+Index packed_bytes(const Problem& problem, bool fast) {
+    return PackedLayout<T>(problem, GradientParts(problem), fast).total;
+}
+
+template <class T>
+Status pack(const Problem& problem, bool fast, const View<const T>& w, void* packed) {
+    const GradientParts gradient(problem);
+    const PackedLayout<T> layout(problem, gradient, fast);
+    const View<const T> turned = turned_weights<T>(problem, w, static_cast<T*>(packed));
+    for (std::size_t i = 0; i < gradient.parts.size(); ++i) {
+        if (layout.bytes[i] == 0) continue;
+        const GradientPart& part = gradient.parts[i];
+        const Operands<T> arrays = part_operands<T>(part, problem, {}, turned);
+        choose<T>(part.problem, fast)
+            .pack(part.problem, arrays.w, static_cast<char*>(packed) + layout.offset[i]);
+    }
+    return Status::kOk;
+}
+
+template <class T>
+using PartArrays = std::vector<Operands<T>>;
+
+// Part `index` of `parts` equal shares of `count` tasks begins with this one.
+Index share(Index count, Index index, Index parts) {
+    return count * index / parts;
+}
+
+template <class T>
+Status run_together(const GradientParts& gradient, const PartArrays<T>& arrays, const Fill<T>& fill,
+                    const Resources& resources, const Interrupt& interrupt) {
+    std::vector<GemmTasks<T>> stages;
+    Index bytes = 0, tasks = arrays.empty() ? fill.blocks : 0;
+    int threads = arrays.empty() ? threads_at_most(resources.threads) : 1;
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+        stages.push_back(im2col_gemm_tasks<T>(gradient.parts[i].problem, arrays[i], resources));
+        const GemmTasks<T>& stage = stages.back();
+        bytes = std::max(bytes, stage.thread_bytes);
+        threads = std::max(threads, stage.threads);
+        tasks = std::max(tasks, stage.job.blocking.tasks);
+    }
+    threads = int(std::min<Index>(threads, std::max<Index>(1, tasks)));
+    char* scratch = static_cast<char*>(thread_workspace(std::size_t(threads * bytes)));
+    if (!scratch) return Status::kNoMemory;
+    const auto body = [&](Index index, int thread) {
+        const Index next = index + 1;
+        for (const GemmTasks<T>& stage : stages) {
+            const Index all = stage.job.blocking.tasks, end = share(all, next, tasks);
+            for (Index task = share(all, index, tasks); task < end; ++task) {
+                stage.run(task, scratch + thread * bytes);
+            }
+        }
+        const Index end = share(fill.blocks, next, tasks);
+        for (Index block = share(fill.blocks, index, tasks); block < end; ++block) fill.run(block);
+    };
+    return parallel_for(tasks, threads, body, interrupt) ? Status::kOk : Status::kInterrupted;
+}
+
+template <class T>
+Status run_in_turn(const GradientParts& gradient, const PartArrays<T>& arrays, const Fill<T>& fill,
+                   const Resources& resources, const Interrupt& interrupt) {
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+        const Problem& problem = gradient.parts[i].problem;
+        const Status status =
+            choose<T>(problem, resources.fast).run(problem, arrays[i], resources, interrupt);
+        if (status != Status::kOk) return status;
+    }
+    const int threads = threads_at_most(resources.threads);
+    const auto body = [&](Index block, int) { fill.run(block); };
+    return parallel_for(fill.blocks, threads, body, interrupt) ? Status::kOk : Status::kInterrupted;
+}
+
+template <class T>
+Status run(const Problem& problem, const InputGradOperands<T>& arrays, const Resources& resources,
+           const Interrupt& interrupt) {
+    const GradientParts gradient(problem);
+    std::unique_ptr<T[]> copy;
+    View<const T> turned{};
+    const char* packed = static_cast<const char*>(arrays.packed);
+    if (packed && turned_elements(problem) > 0) {
+        turned = copied_weights<T>(problem, reinterpret_cast<const T*>(packed));
+    } else {
+        copy.reset(new T[std::size_t(turned_elements(problem))]);
+        turned = turned_weights<T>(problem, arrays.w, copy.get());
+    }
+    PartArrays<T> parts;
+    for (const GradientPart& part : gradient.parts) {
+        parts.push_back(part_operands<T>(part, problem, arrays, turned));
+    }
+    if (packed) {
+        const PackedLayout<T> layout(problem, gradient, resources.fast);
+        for (std::size_t i = 0; i < parts.size(); ++i) {
+            if (layout.bytes[i] > 0) parts[i].packed = packed + layout.offset[i];
+        }
+    }
+    const Fill<T> fill(problem, gradient, arrays.gx, arrays.bias);
+    const auto run_parts =
+        runs_together<T>(gradient, resources.fast) ? run_together<T> : run_in_turn<T>;
+    return run_parts(gradient, parts, fill, resources, interrupt);
+}
+
+}  // namespace
+
+template <class T>
+const InputGradAlgorithm<T>& input_grad_phases() {
+    static const InputGradAlgorithm<T> algorithm{takes,           name<T>, footprint<T>,
+                                                 packed_bytes<T>, pack<T>, run<T>};
+    return algorithm;
+}
+
+template const InputGradAlgorithm<float>& input_grad_phases();
+template const InputGradAlgorithm<double>& input_grad_phases();
+
+}  // namespace fastconv
