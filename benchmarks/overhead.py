@@ -99,9 +99,8 @@ def _of_rank(spatial: int, torch: Any) -> list[Row]:
     ]  # fmt: skip
 
 
-def rows() -> list[Row]:
-    """Every operator that repeats a call."""
-    torch = _torch()
+def rows(torch: Any = None) -> list[Row]:
+    """Every operator that repeats a call, beside PyTorch's functions where `torch` is given."""
     found = [row for spatial in (1, 2, 3) for row in _of_rank(spatial, torch)]
     x, w = np.ones((1, 1, 8, 8), "f4"), np.ones((1, 1, 3, 3), "f4")
     mix, z, v = np.ones((1, 1, 1, 1), "f4"), x.astype("c8"), w.astype("c8")
@@ -118,7 +117,7 @@ def rows() -> list[Row]:
 def main(names: list[str]) -> None:
     """Print the table, or those rows of it whose names have one of `names` in them."""
     print(f"{'us a call':24}{'call':>8}{'plan':>8}{'PyTorch':>9}")
-    for row in rows():
+    for row in rows(_torch()):
         if names and not any(name in row.name for name in names):
             continue
         times = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import calibrate, measure, networks
+from benchmarks import calibrate, measure, networks, overhead
 from benchmarks.claims import training, writer
 from benchmarks.claims.fits import power_law
 from benchmarks.claims.pictures import six
@@ -57,6 +57,15 @@ def test_operation_counts_are_the_published_ones(name: str) -> None:
     if network.published is not None:
         total = (network.macs + network.classifier) / 1e9
         assert round(total, 2) == network.published
+
+
+def test_what_the_overhead_of_is_measured_computes_the_same() -> None:
+    found = overhead.rows()
+    assert len({row.name for row in found}) == len(found) >= 20
+    for row in found:
+        assert row.torch is None
+        if row.plan is not None:
+            np.testing.assert_array_equal(row.plan(), row.call(), row.name)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from .. import checks
-from ..arguments import as_array, module_of
+from ..arguments import as_array
 from ..dtypes import accumulator, as_dtype, is_float
 from ..errors import DTypeError, ShapeError
 from ..geometry import check_choice
@@ -163,9 +166,16 @@ def _bias_grad(spatial: Spatial, gy: Any, layout: str | None, dtype: Any) -> Any
         raise DTypeError(f"gy has dtype {gy.dtype}, which holds no numbers to add up")
     channels = gy.ndim - 1 if layout == last else gy.ndim - 1 - spatial
     axes = tuple(axis for axis in range(gy.ndim) if axis != channels)
-    name = gy.dtype.newbyteorder("=").name if dtype is None else as_dtype(dtype).name
-    sums = module_of(gy).sum(gy, axis=axes, dtype=as_dtype(accumulator(name)))
-    return sums.astype(as_dtype(name), copy=False) if is_float(name) else sums
+    wide, narrow = _sums_of(gy.dtype if dtype is None else as_dtype(dtype))
+    sums = gy.sum(axis=axes, dtype=wide)
+    return sums if narrow is None else sums.astype(narrow, copy=False)
+
+
+@lru_cache(maxsize=64)
+def _sums_of(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any] | None]:
+    """Return the dtype that a bias is summed in, and that floats are rounded to in the end."""
+    name = dtype.newbyteorder("=").name
+    return as_dtype(accumulator(name)), as_dtype(name) if is_float(name) else None
 
 
 def conv1d_bias_grad(gy: Any, *, layout: str | None = None, dtype: Any = None) -> Any:
