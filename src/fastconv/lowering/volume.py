@@ -177,7 +177,7 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, k
                 new.remove(block.tap)
                 inner(part, first, second, None, target, (*key, block.tap))
                 continue
-            temporary = xp.empty(target.shape, dtype=dtype)
+            temporary = xp.empty_like(target, dtype=dtype)  # in the order of its axes in memory
             inner(part, first, second, None, temporary, (*key, block.tap))
             target += temporary
     if sums is out:
