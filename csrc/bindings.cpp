@@ -17,7 +17,7 @@
 #include "conv/weight_grad.hpp"
 #include "cpu.hpp"
 #include "direct.hpp"
-#include "direct_weight_grad.hpp"
+#include "direct_gradients.hpp"
 #include "parallel.hpp"
 #include "parallel_probe.hpp"
 #include "workspace.hpp"
@@ -292,6 +292,36 @@ struct PackedInputGrad {
     Index bytes = 0;
 };
 
+py::object make_input_grad_direct(const Problem& problem, const Resources& resources, int rank,
+                                  int spatial, bool flipped) {
+    if (is_empty_gradient(problem)) return py::none();
+    return with_float(problem.element, [&](auto zero) {
+        using T = decltype(zero);
+        const Form form{rank, spatial, problem.channels_last};
+        return direct_function(
+            std::make_unique<DirectInputGrad<T>>(problem, resources, form, flipped,
+                                                 InputGradOperands<T>{}, nullptr),
+            false);
+    });
+}
+
+py::object make_packed_input_grad_direct(const std::shared_ptr<PackedInputGrad>& packed, int rank,
+                                         int spatial) {
+    const Problem& problem = packed->problem;
+    if (is_empty_gradient(problem)) return py::none();
+    return with_float(problem.element, [&](auto zero) {
+        using T = decltype(zero);
+        InputGradOperands<T> fixed{};
+        fixed.w = weight_view<T>(problem, packed->w);
+        fixed.packed = packed->memory.get();
+        fixed.bias = bias_pointer<T>(problem.c, packed->bias);
+        const Form form{rank, spatial, problem.channels_last};
+        return direct_function(std::make_unique<DirectInputGrad<T>>(problem, packed->resources,
+                                                                    form, false, fixed, packed),
+                               true);
+    });
+}
+
 // The function of direct.hpp; None where there is nothing to compute.
 py::object make_direct(const Problem& problem, const Resources& resources, int rank, int spatial,
                        bool flipped, int pixel) {
@@ -499,10 +529,11 @@ PYBIND11_MODULE(_native, module) {
         .def("run", &PackedWeights::run, py::arg("x"), py::arg("out"))
         .def("direct", &make_packed_direct, py::arg("rank"), py::arg("spatial"), py::arg("pixel"))
         .def_readonly("packed_bytes", &PackedWeights::bytes);
-    py::class_<PackedInputGrad>(module, "PackedInputGrad")
+    py::class_<PackedInputGrad, std::shared_ptr<PackedInputGrad>>(module, "PackedInputGrad")
         .def(py::init<const Problem&, const py::array&, const py::object&, const Resources&>(),
              py::arg("problem"), py::arg("w"), py::arg("bias"), py::arg("resources"))
         .def("run", &PackedInputGrad::run, py::arg("gy"), py::arg("out"))
+        .def("direct", &make_packed_input_grad_direct, py::arg("rank"), py::arg("spatial"))
         .def_readonly("packed_bytes", &PackedInputGrad::bytes);
     module.def("input_grad", &input_grad, py::arg("problem"), py::arg("gy"), py::arg("w"),
                py::arg("bias"), py::arg("out"), py::arg("resources"));
@@ -510,6 +541,8 @@ PYBIND11_MODULE(_native, module) {
                py::arg("resources"), py::arg("packed"));
     module.def("direct", &make_direct, py::arg("problem"), py::arg("resources"), py::arg("rank"),
                py::arg("spatial"), py::arg("flip"), py::arg("pixel"));
+    module.def("input_grad_direct", &make_input_grad_direct, py::arg("problem"),
+               py::arg("resources"), py::arg("rank"), py::arg("spatial"), py::arg("flip"));
     module.def("weight_grad_direct", &make_weight_grad_direct, py::arg("problem"),
                py::arg("resources"), py::arg("rank"), py::arg("spatial"), py::arg("flip"));
     module.def("conv2d", &conv2d, py::arg("problem"), py::arg("x"), py::arg("w"), py::arg("bias"),

@@ -291,9 +291,11 @@ def direct(problem: ConvProblem, options: Options, flip: bool, image: str) -> Di
         return None
     form = _description(problem), resources(options), problem.rank, problem.spatial, flip
     function: Direct | None = None
-    if problem.result == "w" and problem.dtype in GRADIENTS:
-        function = _native.weight_grad_direct(*form)
-    elif problem.result == "y" and not _considered_fast(problem, options):
+    if problem.result != "y":
+        if _has_gradient(problem):
+            way = "input_grad_direct" if problem.result == "x" else "weight_grad_direct"
+            function = getattr(_native, way)(*form)
+    elif not _considered_fast(problem, options):
         function = _native.direct(*form, _pixel_code(problem, image))
     return function
 
@@ -326,12 +328,13 @@ class PackedWeights:
 class InputGradWeights:
     """Weights of a gradient of x, phase by phase; see `fastconv.backends.Weights`."""
 
-    direct: Direct | None = None
-
     def __init__(self, problem: ConvProblem, options: Options, w: Any, bias: Any | None) -> None:
         description = _description(problem)
         self._packed = _native.PackedInputGrad(description, w, bias, resources(options))
         self.packed_bytes: int = self._packed.packed_bytes
+        self.direct: Direct | None = None
+        if problem.spatial != 3:
+            self.direct = self._packed.direct(problem.rank, problem.spatial)
 
     def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
         """Name the algorithm, and its scratch memory where the weights are packed."""
