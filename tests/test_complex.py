@@ -205,10 +205,11 @@ def test_operator_plans() -> None:
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("pair", [("c8", "c8"), ("f4", "c8"), ("c8", "f4")])
-def test_plans(layout: str, pair: tuple[str, str], backend: str) -> None:
+@pytest.mark.parametrize("image", [(7, 6), (2, 1)])  # larger and smaller than the weights
+def test_plans(layout: str, pair: tuple[str, str], image: tuple[int, int], backend: str) -> None:
     """The call's very bits, for any batch; complex bias or none; packed once."""
     rng = np.random.default_rng(0)
-    x, w, bias = whole(rng, (3, 4, 7, 6), pair[0]), whole(rng, (6, 2, 3, 2), pair[1]), None
+    x, w, bias = whole(rng, (3, 4, *image), pair[0]), whole(rng, (6, 2, 3, 2), pair[1]), None
     if pair[0] == pair[1]:
         bias = whole(rng, (6,), "c8")
     x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if layout == "NHWC" else x
@@ -230,7 +231,7 @@ def test_plans(layout: str, pair: tuple[str, str], backend: str) -> None:
 def test_channels_last_are_computed_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pixels whose channels are neighbours need no copy; the same bits as those that do."""
     rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(2, 6, 5, 8)).view("c16"), rng.normal(size=(6, 4, 3, 6)).view("c16")
+    x, w = rng.normal(size=(2, 9, 8, 8)).view("c16"), rng.normal(size=(6, 4, 3, 6)).view("c16")
     want = fastconv.conv2d(np.asfortranarray(x), w, layout="NHWC")
 
     def never(*_: Any) -> None:

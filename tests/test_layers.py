@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "fastconv"
 #: From the leaves up. A module imports strictly lower ones; what is not named here is an
 #: application, which may import anything below and which nothing below may import.
 LAYERS = [
-    {"errors", "_native"},
+    {"errors", "keys", "_native"},
     {"activations", "borders", "dtypes", "geometry"},
     {"checks"},
     {"sizes"},

@@ -10,6 +10,7 @@ from . import arguments, calls, dispatch
 from .dtypes import Promotion, as_dtype
 from .explanation import Explanation
 from .geometry import Pad, Shape, Size
+from .keys import is_plain
 from .options import current, resolve
 from .problem import ConvProblem, Cost
 
@@ -130,7 +131,7 @@ def conv2d(
         and (bias is None or type(bias) is np.ndarray)
         and (out is None or type(out) is np.ndarray)
         and (threads is None or type(threads) is int)
-        and calls.is_plain(stride, pad, dilation, groups)
+        and is_plain(stride, pad, dilation, groups)
     ):
         key = (
             x.shape, w.shape, x.dtype, w.dtype, stride, pad, dilation, groups,

@@ -2,10 +2,11 @@
 
 ``y = w x`` of complex numbers is ``[yr, yi] = [[wr, -wi], [wi, wr]] [xr, xi]`` of real ones: one
 convolution of twice the channels on either side, whose gradient with respect to x is that of the
-real numbers it is made of, ``conj(w) gy``. The gradient of w, ``gy conj(x)``, is a sum of two of
-the four that the real numbers have. Where one operand is real nothing is multiplied by zero: parts
-of a complex x that meets real weights are images of their own, a real x makes both parts of y from
-as many channels as it has.
+real numbers it is made of, ``conj(w) gy``. Where w is larger than the images, that matrix is not
+written: each part of w meets both parts of x, as images of one batch. In the gradient of w,
+``gy conj(x)``, both parts of x are images of one batch, too. Where one operand is real nothing is
+multiplied by zero: parts of a complex x that meets real weights are images of their own, a real x
+makes both parts of y from as many channels as it has.
 
 The parts of a channel stand beside one another, as they do in memory: images whose channels are
 last are read and written in place, and groups stay what they are.
@@ -13,6 +14,7 @@ last are read and written in place, and groups stay what they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -40,13 +42,22 @@ def part(problem: ConvProblem) -> ConvProblem:
     dtype = COMPONENTS[problem.dtype]
     real = replace(problem, dtype=dtype, out_dtype=dtype, real="")
     n, c, k = problem.n, problem.c, problem.k
-    if problem.result == "w" and problem.real:
-        return replace(real, k=2 * k) if problem.real == "a" else replace(real, c=2 * c)
-    if problem.real == "b":
+    if problem.result == "w":
+        if problem.real == "a":
+            return replace(real, k=2 * k)
+        return replace(real, c=2 * c) if problem.real == "b" else replace(real, n=2 * n, k=2 * k)
+    if problem.real == "b" or _has_large_weights(problem):
         return replace(real, n=2 * n, bias=False)
     if problem.real == "a":
         return replace(real, k=2 * k) if problem.result == "y" else replace(real, c=2 * c)
     return replace(real, c=2 * c, k=2 * k)
+
+
+@lru_cache(maxsize=1024)
+def _has_large_weights(problem: ConvProblem) -> bool:
+    """Whether complex weights are more than one complex image and its result together."""
+    images = problem.c * math.prod(problem.x_image) + problem.k * math.prod(problem.y_image)
+    return not problem.real and problem.k * (problem.c // problem.groups) * problem.taps > images
 
 
 def scratch_bytes(problem: ConvProblem) -> int:
@@ -55,6 +66,9 @@ def scratch_bytes(problem: ConvProblem) -> int:
     images = real.n * real.c * real.depth.size * real.h * real.w
     outputs = real.n * real.k * real.depth.outputs * real.p * real.q
     weights = real.k * (real.c // real.groups) * real.taps
+    if problem.result != "w" and _has_large_weights(problem):
+        images, outputs = (images, 2 * outputs) if problem.result == "y" else (2 * images, outputs)
+        weights = 0
     return (images + outputs + weights) * itemsize(real.dtype)
 
 
@@ -67,6 +81,8 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, k
 
     if problem.result == "w":
         _weight_grad(compute, problem, real, a, b, out)
+    elif _has_large_weights(problem):
+        _large_weights(inner, problem, real, a, b, bias, out, key)
     elif problem.real == "b":
         _real_weights(compute, problem, real, a, b, bias, out)
     else:
@@ -85,6 +101,25 @@ def _real_weights(
     out.real, out.imag = sums[:n], sums[n:]
     if bias is not None:
         out += bias.reshape(-1, *(1,) * (out.ndim - 2))
+
+
+def _large_weights(
+    inner: Run, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, bias: Any, out: Any,
+    key: Key,
+) -> None:  # fmt: skip
+    """Compute y, or the gradient of x: both parts of images by each part of w, read in place."""
+    n = problem.n
+    both = _empty(problem, a, real.n, a.shape[1], a.shape[2:])
+    both[:n], both[n:] = a.real, a.imag
+    by_real, by_imag = (_empty(problem, a, real.n, out.shape[1], out.shape[2:]) for _ in "ri")
+    inner(real, both, b.real, None, by_real, (*key, "real"))
+    inner(real, both, b.imag, None, by_imag, (*key, "imag"))
+    if problem.result == "x":  # conj(w)
+        np.negative(by_imag, out=by_imag)
+    with np.errstate(over="ignore", invalid="ignore"):
+        out.real, out.imag = by_real[:n] - by_imag[n:], by_real[n:] + by_imag[:n]
+        if bias is not None:
+            out += bias.reshape(-1, *(1,) * (out.ndim - 2))
 
 
 def _images(
@@ -127,22 +162,26 @@ def _real_matrix(problem: ConvProblem, real: ConvProblem, w: Any) -> Any:
 def _weight_grad(
     inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, out: Any
 ) -> None:
-    """Compute the gradient of w: gy times the conjugate of x."""
-    image = a if problem.real == "a" else _as_real(problem, a)
-    gy = b if problem.real == "b" else _as_real(problem, b)
+    """Compute the gradient of w: gy times the conjugate of x, its parts images of one batch."""
+    n, image, gy = problem.n, a, b
     sums = module_of(out).empty(real.w_shape, dtype=as_dtype(real.dtype))
-    inner(image, gy, None, sums)
-    if problem.real == "a":
-        rows = _pairs(sums, 0)
-        out.real, out.imag = rows[:, 0], rows[:, 1]
-    elif problem.real == "b":
+    if problem.real == "b":
+        inner(_as_real(problem, a), gy, None, sums)
         columns = _pairs(sums, 1)
         out.real, out.imag = columns[:, :, 0], -columns[:, :, 1]
+        return
+    if problem.real == "a":
+        gy = _as_real(problem, b)
     else:
-        whole = _pairs(_pairs(sums, 1), 0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            out.real = whole[:, 0, :, 0] + whole[:, 1, :, 1]
-            out.imag = whole[:, 1, :, 0] - whole[:, 0, :, 1]
+        gy = _empty(problem, b, real.n, real.k, b.shape[2:])
+        parts = _pairs(gy, 1)
+        _put(parts[:n], b, 2)
+        parts[n:, :, 0], parts[n:, :, 1] = b.imag, -b.real
+        image = _empty(problem, a, real.n, problem.c, a.shape[2:])
+        image[:n], image[n:] = a.real, a.imag
+    inner(image, gy, None, sums)
+    rows = _pairs(sums, 0)
+    out.real, out.imag = rows[:, 0], rows[:, 1]
 
 
 def _as_real(problem: ConvProblem, images: Any) -> Any:

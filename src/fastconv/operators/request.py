@@ -18,6 +18,7 @@ from ..dtypes import as_dtype
 from ..errors import ShapeError
 from ..explanation import Explanation
 from ..geometry import Shape
+from ..keys import key_of, places_of
 from ..options import current, resolve
 from ..problem import Cost
 from ..sizes import Result, Spatial
@@ -247,7 +248,7 @@ class Operator(Generic[P]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Compute."""
         around = current()
-        key = calls.key_of(self, around, args, kwargs)
+        key = key_of(self, around, args, kwargs)
         known = None if key is None else calls.remembered(key)
         if known is not None:
             return known.again(args, kwargs)
@@ -257,7 +258,7 @@ class Operator(Generic[P]):
         call, common = request.call(), request.common
         if key is not None:
             operands = request.a, request.b, request.bias, common.out
-            places = calls.places_of(operands, args, kwargs)
+            places = places_of(operands, args, kwargs)
             if places is not None:
                 calls.remember(key, call, common.flip, request.a.dtype.name, around, places)
         return call.run(request.a, request.b, request.bias, common.out, common.flip)
@@ -285,7 +286,7 @@ class Operator(Generic[P]):
 
     def check(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Raise what is wrong with a call's shapes and dtypes; nothing is with one made before."""
-        key = calls.key_of(self, current(), args, kwargs)
+        key = key_of(self, current(), args, kwargs)
         if key is None or calls.remembered(key) is None:
             self._request(*args, **kwargs)
 
