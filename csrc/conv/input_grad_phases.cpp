@@ -3,13 +3,12 @@
 // next that reads the same pixels of gy and writes their neighbours in gx, while both are in the
 // caches. Rows and columns that no phase reaches are filled on the way.
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <memory>
 #include <new>
 
 #include "conv/im2col_gemm.hpp"
 #include "conv/input_grad.hpp"
+#include "conv/input_grad_fill.hpp"
 #include "conv/input_grad_parts.hpp"
 #include "conv/sizes.hpp"
 #include "conv/tasks.hpp"
@@ -20,8 +19,8 @@ namespace fastconv {
 namespace {
 
 constexpr Index kLine = 64;
-// Bytes of gx that one task fills.
-constexpr Index kFillBytes = Index(128) << 10;
+// Calls of at least so many images pack their weights once: tasks would for each image.
+constexpr Index kPackedImages = 3;
 
 Index whole_lines(Index bytes) {
     return ceil_div(bytes, kLine) * kLine;
@@ -39,76 +38,6 @@ bool runs_together(const GradientParts& gradient, bool fast) {
                        [&](const GradientPart& part) { return is_gemm<T>(part, fast); });
 }
 
-// Pixels that meet no taps: act(bias), a channel each.
-template <class T>
-struct Fill {
-    const Problem& problem;
-    const GradientParts& gradient;
-    const View<T>& gx;
-    Index rows, blocks;     // of an image that one task fills; of all images
-    std::vector<T> values;  // of the channels
-    bool zeros;
-
-    Fill(const Problem& of, const GradientParts& parts, const View<T>& to, const T* bias)
-        : problem(of), gradient(parts), gx(to), rows(0), blocks(0), zeros(true) {
-        if (!parts.any_empty) return;
-        const Index row_bytes = std::max<Index>(1, of.w * of.c * Index(sizeof(T)));
-        rows = std::clamp<Index>(kFillBytes / row_bytes, 1, of.h);
-        blocks = of.n * ceil_div(of.h, rows);
-        values.assign(std::size_t(of.c), T(0));
-        kernels_for<T>().finish_row(values.data(), of.c, bias, 1, of.activation);
-        for (const T value : values) zeros &= value == 0 && !std::signbit(value);
-    }
-
-    void run(Index block) const {
-        const Index per_image = ceil_div(problem.h, rows), first = block % per_image * rows;
-        const Index last = std::min(problem.h, first + rows);
-        T* image = gx.data + block / per_image * gx.stride[0];
-        if (gx.stride[1] == 1) {
-            for (Index row = first; row < last; ++row) pixels(image + row * gx.stride[2], row);
-            return;
-        }
-        for (Index c = 0; c < problem.c; ++c) {
-            T* plane = image + c * gx.stride[1];
-            for (Index row = first; row < last; ++row) {
-                line(plane + row * gx.stride[2], row, values[std::size_t(c)]);
-            }
-        }
-    }
-
-  private:
-    // A row of pixels with their channels side by side.
-    void pixels(T* to, Index row) const {
-        const std::size_t bytes = std::size_t(problem.c) * sizeof(T);
-        if (!gradient.empty_row[std::size_t(row)]) {
-            for (const Index col : gradient.empty_cols) pixel(to + col * gx.stride[3], bytes);
-        } else if (zeros && gx.stride[3] == problem.c) {
-            std::memset(to, 0, bytes * std::size_t(problem.w));
-        } else {
-            for (Index col = 0; col < problem.w; ++col) pixel(to + col * gx.stride[3], bytes);
-        }
-    }
-    void pixel(T* to, std::size_t bytes) const {
-        if (zeros) {
-            std::memset(to, 0, bytes);
-        } else {
-            std::memcpy(to, values.data(), bytes);
-        }
-    }
-
-    // A row of one channel.
-    void line(T* to, Index row, T value) const {
-        const Index pitch = gx.stride[3];
-        if (!gradient.empty_row[std::size_t(row)]) {
-            for (const Index col : gradient.empty_cols) to[col * pitch] = value;
-        } else if (pitch == 1) {
-            std::fill_n(to, problem.w, value);
-        } else {
-            for (Index col = 0; col < problem.w; ++col) to[col * pitch] = value;
-        }
-    }
-};
-
 // Where the packed weights of each part begin, behind the copy of turned weights.
 template <class T>
 struct PackedLayout {
@@ -124,6 +53,14 @@ struct PackedLayout {
         }
     }
 };
+
+// Whether a call packs its weights before it begins.
+template <class T>
+bool packs_first(const Problem& problem, const GradientParts& gradient,
+                 const PackedLayout<T>& layout, const Resources& resources) {
+    return problem.n >= kPackedImages && layout.total <= resources.thread_bytes &&
+           runs_together<T>(gradient, resources.fast);
+}
 
 bool takes(const Problem&) {
     return true;
@@ -146,6 +83,12 @@ template <class T>
 Footprint footprint(const Problem& problem, const Resources& resources, bool packed) {
     const GradientParts gradient(problem);
     const bool together = runs_together<T>(gradient, resources.fast);
+    const PackedLayout<T> layout(problem, gradient, resources.fast);
+    Index kept = packed ? 0 : turned_elements(problem) * Index(sizeof(T));
+    if (!packed && packs_first<T>(problem, gradient, layout, resources)) {
+        packed = true;
+        kept += layout.total;
+    }
     Index most = 0, each = 0;
     int threads = 1;
     for (const GradientPart& part : gradient.parts) {
@@ -155,8 +98,7 @@ Footprint footprint(const Problem& problem, const Resources& resources, bool pac
         most = std::max(most, of_part.scratch_bytes);
         each = std::max(each, of_part.scratch_bytes / std::max(1, of_part.threads));
     }
-    const Index copy = packed ? 0 : turned_elements(problem) * Index(sizeof(T));
-    return {(together ? threads * each : most) + copy, threads};
+    return {(together ? threads * each : most) + kept, threads};
 }
 
 template <class T>
@@ -187,22 +129,38 @@ Index share(Index count, Index index, Index parts) {
     return count * index / parts;
 }
 
+// `layout` is of weights that are packed first, or null.
 template <class T>
-Status run_together(const GradientParts& gradient, const PartArrays<T>& arrays, const Fill<T>& fill,
-                    const Resources& resources, const Interrupt& interrupt) {
+Status run_together(const GradientParts& gradient, PartArrays<T>& arrays, const Fill<T>& fill,
+                    const PackedLayout<T>* layout, const Resources& resources,
+                    const Interrupt& interrupt) {
     std::vector<GemmTasks<T>> stages;
     Index bytes = 0, tasks = arrays.empty() ? fill.blocks : 0;
     int threads = arrays.empty() ? threads_at_most(resources.threads) : 1;
     for (std::size_t i = 0; i < arrays.size(); ++i) {
+        if (layout) arrays[i].packed = layout;  // any address: the memory is not there yet
         stages.push_back(im2col_gemm_tasks<T>(gradient.parts[i].problem, arrays[i], resources));
         const GemmTasks<T>& stage = stages.back();
-        bytes = std::max(bytes, stage.thread_bytes);
+        bytes = std::max(bytes, whole_lines(stage.thread_bytes));
         threads = std::max(threads, stage.threads);
         tasks = std::max(tasks, stage.job.blocking.tasks);
     }
     threads = int(std::min<Index>(threads, std::max<Index>(1, tasks)));
-    char* scratch = static_cast<char*>(thread_workspace(std::size_t(threads * bytes)));
-    if (!scratch) return Status::kNoMemory;
+    const Index weights = layout ? layout->total : 0;
+    char* memory = static_cast<char*>(thread_workspace(std::size_t(threads * bytes + weights)));
+    if (!memory) return Status::kNoMemory;
+    if (layout) {
+        const auto pack_part = [&](Index part, int) {
+            const std::size_t i = std::size_t(part);
+            void* to = memory + layout->offset[i];
+            im2col_gemm<T>().pack(gradient.parts[i].problem, arrays[i].w, to);
+            stages[i].job.arrays.packed = to;
+        };
+        if (!parallel_for(Index(stages.size()), threads, pack_part, interrupt)) {
+            return Status::kInterrupted;
+        }
+    }
+    char* scratch = memory + weights;
     const auto body = [&](Index index, int thread) {
         const Index next = index + 1;
         for (const GemmTasks<T>& stage : stages) {
@@ -248,16 +206,16 @@ Status run(const Problem& problem, const InputGradOperands<T>& arrays, const Res
     for (const GradientPart& part : gradient.parts) {
         parts.push_back(part_operands<T>(part, problem, arrays, turned));
     }
-    if (packed) {
-        const PackedLayout<T> layout(problem, gradient, resources.fast);
-        for (std::size_t i = 0; i < parts.size(); ++i) {
-            if (layout.bytes[i] > 0) parts[i].packed = packed + layout.offset[i];
-        }
+    const PackedLayout<T> layout(problem, gradient, resources.fast);
+    for (std::size_t i = 0; packed && i < parts.size(); ++i) {
+        if (layout.bytes[i] > 0) parts[i].packed = packed + layout.offset[i];
     }
     const Fill<T> fill(problem, gradient, arrays.gx, arrays.bias);
-    const auto run_parts =
-        runs_together<T>(gradient, resources.fast) ? run_together<T> : run_in_turn<T>;
-    return run_parts(gradient, parts, fill, resources, interrupt);
+    if (!runs_together<T>(gradient, resources.fast)) {
+        return run_in_turn(gradient, parts, fill, resources, interrupt);
+    }
+    const bool first = !packed && packs_first<T>(problem, gradient, layout, resources);
+    return run_together(gradient, parts, fill, first ? &layout : nullptr, resources, interrupt);
 }
 
 }  // namespace
