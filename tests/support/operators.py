@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -23,7 +24,14 @@ from .cases import generator
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
+Through = Callable[[str], Callable[..., Array]]
 MAX_MACS = 100_000
+
+
+def own(name: str) -> Callable[..., Array]:
+    """Return the operator of that name."""
+    operator: Callable[..., Array] = getattr(fastconv, name)
+    return operator
 
 
 class Operands(NamedTuple):
@@ -108,19 +116,25 @@ class OperatorCase:
 
         return Operands(one(self.x), one(self.w), one(self.y), None)
 
-    def compute(self, result: str, operands: Operands, **options: Any) -> Array:
-        """Call the operator that computes `result`, into an `out` full of NaN."""
+    def compute(
+        self, result: str, operands: Operands, through: Through = own,
+        **options: Any,
+    ) -> Array:  # fmt: skip
+        """Call the operator that computes `result`, into an `out` full of NaN.
+
+        `through` turns an operator's name into what is called.
+        """
         x, w, gy, _ = operands
         name = f"conv{self.spatial}d"
         out = np.empty(self.problem(result).out_shape, self.problem(result).out_dtype)
         out.view(np.uint8)[...] = 0xFF
         given = {**self.options, "out": out, **options}
         if result == "y":
-            got = getattr(fastconv, name)(x, w, **given)
+            got = through(name)(x, w, **given)
         elif result == "x":
-            got = getattr(fastconv, name + "_input_grad")(x.shape, w, gy, **given)
+            got = through(name + "_input_grad")(x.shape, w, gy, **given)
         else:
-            got = getattr(fastconv, name + "_weight_grad")(x, w.shape, gy, **given)
+            got = through(name + "_weight_grad")(x, w.shape, gy, **given)
         assert got is given["out"] or given["out"] is None
         return got
 

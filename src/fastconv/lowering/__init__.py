@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from ..activations import ACTIVATIONS
 from ..backends import Algorithm, Backend, Weights, computes, pack
-from ..dtypes import COMPONENTS
+from ..dtypes import COMPONENTS, as_dtype
 from ..options import Options
 from ..problem import ConvProblem
 from . import borders, input_grad, planar, volume, weight_grad
@@ -101,6 +102,9 @@ def run(
 
     `kept` are packed weights, of a plan whose b and bias never change.
     """
+    if problem.reduction == 0:
+        _empty_sums(problem, bias, out)
+        return
     if kept is None and computes(backend, problem):
         backend.run(problem, options, a, b, bias, out)
         return
@@ -118,6 +122,16 @@ def run(
     if problem.spatial == 1:
         a, b, out = (array[:, :, None] for array in (a, b, out))
     inner(canonical(problem), a, b, bias, out, ())
+
+
+def _empty_sums(problem: ConvProblem, bias: Any, out: Any) -> None:
+    """Write sums of nothing: of no images, or of no channels. Backends need not know of them."""
+    out[...] = 0
+    if bias is not None:
+        out[...] = bias.reshape(-1, *(1,) * (out.ndim - 2))
+    if problem.activation is not None:
+        wide = out.astype(as_dtype(problem.accumulator))
+        out[...] = ACTIVATIONS[problem.activation].function(wide)
 
 
 def _way(problem: ConvProblem) -> Way:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..activations import ACTIVATIONS
 from ..arguments import module_of
 from ..borders import source_index
 from ..dtypes import as_dtype, is_float, itemsize
@@ -91,7 +92,7 @@ def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
     """Return the convolutions of planes, for every number of planes."""
     for count in dict.fromkeys(run.length for run in _blocks(problem)):
         yield _plane(problem, count)
-    if _finished(problem):
+    if _finished(problem) and is_float(problem.dtype):
         yield _finish(problem)
 
 
@@ -150,7 +151,16 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, k
     if not _finished(problem):
         out[...] = sums
         return
+    if not is_float(problem.dtype):  # no backend convolves sums of 32 bits for the sake of a bias
+        if bias is not None:
+            sums += bias.reshape(-1, 1, 1, 1)
+        if problem.activation is not None:
+            sums[...] = ACTIVATIONS[problem.activation].function(sums)
+        out[...] = sums
+        return
     part = _finish(problem)
+    if bias is not None:  # of the result's dtype, added to sums of the accumulator's
+        bias = bias.astype(dtype, copy=False)
     one = xp.ones(part.w_shape, dtype=dtype)
     plane = xp.empty((1, part.k, part.p, part.q), dtype=dtype)
     for image in range(problem.n):
