@@ -13,6 +13,7 @@ import numpy as np
 from .checks import LAYOUTS
 from .dtypes import COMPONENTS, Promotion, as_dtype, is_float
 from .errors import DTypeError, OutputError
+from .geometry import Shape
 from .problem import ConvProblem
 
 
@@ -145,12 +146,17 @@ def check_bias(bias: Any, dtype: str) -> None:
 
 def check_output(xp: Any, problem: ConvProblem, promotion: Promotion, out: Any) -> None:
     """Raise unless the result can be written into `out`."""
+    check_result(xp, problem.out_shape, promotion.result, out)
+
+
+def check_result(xp: Any, shape: Shape, dtype: str, out: Any) -> None:
+    """Raise unless a result of this shape and dtype can be written into `out`."""
     if not isinstance(out, xp.ndarray) or _is_masked(out):
         raise DTypeError(f"out must be a plain array, got {type(out).__name__}")
-    expected = f"out must be {problem.out_shape} {promotion.result}"
-    if out.shape != problem.out_shape:
+    expected = f"out must be {shape} {dtype}"
+    if out.shape != shape:
         raise OutputError(f"{expected}, got shape {out.shape}")
-    if out.dtype.newbyteorder("=").name != promotion.result:
+    if out.dtype.newbyteorder("=").name != dtype:
         raise OutputError(f"{expected}, got dtype {out.dtype}; pass dtype={out.dtype.name!r}?")
     if xp is np and not out.flags.writeable:
         raise OutputError(f"{expected} that can be written to, got a read-only array")

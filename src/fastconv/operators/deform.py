@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import arguments, calls
 from ..backends import deform
@@ -48,6 +48,10 @@ class DeformRequest(Request):
             deform(call.backend, problem, call.options, image, w, (offset, mask), bias, target)
 
         return call.compute(self.a, others, out, compute)
+
+    def plan(self) -> NoReturn:
+        """Raise: a plan would have to keep the places that taps are moved to, or weights alone."""
+        raise TypeError("there is no plan of deform_conv2d: its taps move with every image")
 
 
 _described = lru_cache(maxsize=1024)(DeformProblem.of)

@@ -7,7 +7,7 @@ from typing import Any
 from .. import checks
 from ..arguments import as_array, module_of
 from ..dtypes import accumulator, as_dtype, is_float
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..geometry import check_choice
 from ..sizes import Spatial
 from .naming import named, sizes_of
@@ -175,6 +175,8 @@ def _bias_grad(spatial: Spatial, gy: Any, layout: str | None, dtype: Any) -> Any
             f"conv{spatial}d_bias_grad takes gy (N, K, {result}) or (K, {result}), got "
             f"{tuple(gy.shape)}"
         )
+    if gy.dtype.kind not in "biufc" and not is_float(gy.dtype):
+        raise DTypeError(f"gy has dtype {gy.dtype}, which holds no numbers to add up")
     channels = gy.ndim - 1 if layout == last else gy.ndim - 1 - spatial
     axes = tuple(axis for axis in range(gy.ndim) if axis != channels)
     name = gy.dtype.newbyteorder("=").name if dtype is None else as_dtype(dtype).name

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from .. import checks
-from ..arguments import array_kind, as_array
+from ..arguments import array_kind, as_array, check_result
 from ..calls import namespace
 from ..dtypes import as_dtype
-from ..errors import OutputError, ShapeError
+from ..errors import ShapeError
 from ..geometry import Pad, Shape, Size, check_choice
 from ..problem import ConvProblem
 from ..sizes import Result
 from .naming import sizes_of
-from .request import Common, check_output_gradient, held, request
+from .request import Common, check_names, check_output_gradient, held, request
 
 
 def conv2d_per_sample(
@@ -74,7 +74,7 @@ def conv2d_per_sample(
     """
     x, w = as_array("x", x), as_array("w", w)
     bias = None if bias is None else as_array("bias", bias)
-    common = Common(stride, pad, out=out, **options)
+    common = _common("conv2d_per_sample", stride, pad, out, options)
     return _run("conv2d_per_sample", "y", x, w, x.shape, w.shape, common, bias, activation)
 
 
@@ -125,7 +125,7 @@ def conv2d_per_sample_input_grad(
     (2, 3, 8, 8)
     """
     w, gy = as_array("w", w), as_array("gy", gy)
-    common = Common(stride, pad, out=out, **options)
+    common = _common("conv2d_per_sample_input_grad", stride, pad, out, options)
     shape = sizes_of("x_shape", x_shape)
     return _run("conv2d_per_sample_input_grad", "x", gy, w, shape, w.shape, common)
 
@@ -180,9 +180,16 @@ def conv2d_per_sample_weight_grad(
     (2, 4, 3, 3, 3)
     """
     x, gy = as_array("x", x), as_array("gy", gy)
-    common = Common(stride, pad, out=out, **options)
+    common = _common("conv2d_per_sample_weight_grad", stride, pad, out, options)
     kernels = sizes_of("w_shape", w_shape)
     return _run("conv2d_per_sample_weight_grad", "w", x, gy, x.shape, kernels, common)
+
+
+def _common(function: str, stride: Size, pad: Pad, out: Any, options: dict[str, Any]) -> Common:
+    """Gather the options that all operators share."""
+    named = {field.name for field in fields(Common)}
+    check_names(function, options, named)
+    return Common(stride, pad, out=out, **options)
 
 
 def _run(
@@ -200,7 +207,7 @@ def _run(
     n, k = w_shape[:2]
     rows = bias
     if bias is not None and bias.ndim == 2:
-        if bias.shape[0] != n:
+        if bias.shape != (n, k):
             raise ShapeError(f"bias has shape {bias.shape}, expected (K={k},) or (N={n}, K={k})")
         rows = bias[0] if n else held("bias", (k,), bias.dtype)
     # one image first: what is wrong with the call is said in the caller's shapes
@@ -212,8 +219,8 @@ def _run(
     shape = w_shape if result == "w" else problem.out_shape
     xp = namespace(array_kind(a, b, bias, common.out, names="arrays"))
     out = common.out
-    if out is not None and (out.shape != shape or out.dtype.name != promotion.result):
-        raise OutputError(f"out must be {shape} {promotion.result}, got {out.shape} {out.dtype}")
+    if out is not None:
+        check_result(xp, shape, promotion.result, out)
     if n == 0 or 0 in shape:
         return xp.empty(shape, dtype=as_dtype(promotion.result)) if out is None else out
     if bias is not None:

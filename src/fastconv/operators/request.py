@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import update_wrapper
+from inspect import signature
 from typing import Any, Generic, ParamSpec
 
 import numpy as np
@@ -152,6 +154,26 @@ def check_output_gradient(request: Request, gy: Any) -> Request:
     return request
 
 
+#: What other libraries call an argument.
+_OTHER_NAMES = {
+    "padding": "pad", "pads": "pad", "padding_mode": "pad_mode", "mode": "pad_mode",
+    "strides": "stride", "dilations": "dilation", "dilation_rate": "dilation", "group": "groups",
+    "data_format": "layout", "weight": "w", "input": "x", "input_size": "x_shape",
+    "weight_size": "w_shape", "grad_output": "gy",
+}  # fmt: skip
+
+
+def check_names(function: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise for an argument that there is none of, and say which was meant."""
+    for name in given:
+        if name in known:
+            continue
+        meant = _OTHER_NAMES.get(name, "")
+        close = [meant] if meant in known else get_close_matches(name, known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise TypeError(f"{function} has no argument {name!r}{hint}")
+
+
 class Operator(Generic[P]):
     """An operator of the library: call it, or ask what a call would do.
 
@@ -166,19 +188,28 @@ class Operator(Generic[P]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Compute."""
-        return self._describe(*args, **kwargs).run()
+        return self._request(*args, **kwargs).run()
+
+    def _request(self, *args: P.args, **kwargs: P.kwargs) -> Request:
+        """Describe a call; an unknown name among its arguments is told by its likely meaning."""
+        try:
+            return self._describe(*args, **kwargs)
+        except TypeError:
+            known = signature(self._describe).parameters
+            check_names(getattr(self, "__name__", "the operator"), kwargs, known)
+            raise
 
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Say what a call would run, and why; see `fastconv.explain`."""
-        return self._describe(*args, **kwargs).explain()
+        return self._request(*args, **kwargs).explain()
 
     def cost(self, *args: P.args, **kwargs: P.kwargs) -> Cost:
         """Count multiply-accumulates and bytes of a call; see `fastconv.conv_cost`."""
-        return self._describe(*args, **kwargs).described.problem.cost
+        return self._request(*args, **kwargs).described.problem.cost
 
     def output_shape(self, *args: P.args, **kwargs: P.kwargs) -> Shape:
         """Shape of a call's result."""
-        return self._describe(*args, **kwargs).described.problem.out_shape
+        return self._request(*args, **kwargs).described.problem.out_shape
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> OperatorPlan:
         """Fix the weights: the arguments of a call, with a shape in the place of x, or of gy.
@@ -188,7 +219,7 @@ class Operator(Generic[P]):
         OperatorPlan
             Call it with arrays of that shape, of any batch size.
         """
-        return self._describe(*args, **kwargs).plan()
+        return self._request(*args, **kwargs).plan()
 
     def __repr__(self) -> str:
         """Print the name."""

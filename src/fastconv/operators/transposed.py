@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from .. import checks, geometry
-from ..errors import ShapeError
+from ..arguments import module_of
+from ..calls import promotion_of
+from ..errors import DTypeError, ShapeError
 from ..geometry import Pair, Shape
 from ..sizes import Spatial
 from .naming import named, sizes_of
-from .request import Common, Operator, Request, conjugated, held, request
+from .request import Common, Held, Operator, Request, conjugated, held, request
+
+_NAMED = ("valid", "same", "same_lower")
 
 _WORDS = """Transposed convolution: the gradient of {conv} with respect to its input.
 
@@ -29,9 +37,9 @@ _WORDS = """Transposed convolution: the gradient of {conv} with respect to its i
         Pixels added to y at the end, where more than one size of y has x as its convolution; less
         than stride or dilation.
     output_shape : sequence of int, optional
-        Size of y along its axes, in the place of `output_padding`; pads are then chosen so that y
-        has it, as in ONNX: an odd pixel is cut off at the end, or, with ``pad="same_lower"``, at
-        the beginning.
+        Size of y along its axes, in the place of `output_padding` and `pad`, which are then chosen
+        so that y has it, as in ONNX: an odd pixel is cut off at the end, or, with
+        ``pad="same_lower"``, at the beginning.
     groups, bias, activation, flip, out, dtype, precision, backend, threads
         As in `{conv}`; bias (K,).
     layout : {{{layouts}}}, optional
@@ -146,9 +154,10 @@ def _transposed(spatial: Spatial) -> Any:
             stride, pads, dilation, groups, "constant", sizes.layout, flip, out, dtype, precision,
             backend, threads,
         )  # fmt: skip
-        return request(
-            name, spatial, "x", x, w, sizes.y_shape, tuple(w.shape), common, bias, activation
-        )
+        with _naming(("x", x), ("w", w), dtype):
+            return request(
+                name, spatial, "x", x, w, sizes.y_shape, tuple(w.shape), common, bias, activation
+            )
 
     return named(conv_transpose, name, _WORDS, spatial)
 
@@ -186,7 +195,8 @@ def _input_grad(spatial: Spatial) -> Any:
             backend, threads,
         )  # fmt: skip
         w = conjugated(w)
-        return request(name, spatial, "y", gy, w, tuple(gy.shape), tuple(w.shape), common)
+        with _naming(("gy", gy), ("w", w), dtype):
+            return request(name, spatial, "y", gy, w, tuple(gy.shape), tuple(w.shape), common)
 
     return named(input_grad, name, _INPUT, spatial, "conv_transpose")
 
@@ -224,9 +234,21 @@ def _weight_grad(spatial: Spatial) -> Any:
             backend, threads,
         )  # fmt: skip
         gy, x = conjugated(gy), conjugated(x)  # it conjugates the first one, and is to do the other
-        return request(name, spatial, "w", gy, x, tuple(gy.shape), kernel, common)
+        with _naming(("gy", gy), ("x", x), dtype):
+            return request(name, spatial, "w", gy, x, tuple(gy.shape), kernel, common)
 
     return named(weight_grad, name, _WEIGHT, spatial, "conv_transpose")
+
+
+@contextmanager
+def _naming(first: tuple[str, Any], second: tuple[str, Any], dtype: Any) -> Iterator[None]:
+    """Call operands by the caller's names where their dtypes are refused."""
+    try:
+        yield
+    except DTypeError:
+        names = first[0], second[0]
+        promotion_of(first[1].dtype, second[1].dtype, dtype, names)
+        raise
 
 
 class _Sizes:
@@ -294,6 +316,13 @@ class _Sizes:
         pads: tuple[Pair, ...]
         if output_shape is not None:
             sizes = geometry.sizes("output_shape", output_shape, 1, axes)
+            if isinstance(pad, str):
+                geometry.check_choice("pad", pad, _NAMED)
+            elif np.any(pad):
+                raise ShapeError(
+                    f"output_shape={output_shape!r} says what is cut off; leave pad={pad!r} out, "
+                    "or pass pad='same_lower' to cut an odd pixel off at the beginning"
+                )
             lower = pad == "same_lower"
             pads = tuple(
                 _cut(whole + added - size, lower)
@@ -332,16 +361,21 @@ class _Sizes:
             )
         if min(min(pad) for pad in pads) >= 0:
             return gy, pads
-        cuts = {
-            axis: slice(max(-before, 0), size - max(-after, 0))
-            for axis, size, (before, after) in zip(
-                checks.IMAGE_AXES[self.spatial], self.sizes, pads, strict=True
-            )
-        }
+        cuts, left, unseen = {}, [], False
+        for axis, size, (before, after) in zip(
+            checks.IMAGE_AXES[self.spatial], self.sizes, pads, strict=True
+        ):
+            first, end = max(-before, 0), size - max(-after, 0)
+            cuts[axis] = slice(first, end)
+            left.append((max(before, 0), max(after, 0)))
+            if first >= end:  # y begins behind all copies of the kernel: one pixel, of zero
+                cuts[axis], unseen = slice(0, 1), True
+                left[-1] = (before + size + after - 1, 0)
         axes = checks.array_axes(len(self.x), self.layout)
-        index = tuple(cuts.get(axis, slice(None)) for axis in axes)
-        left = geometry.Resolved((max(before, 0), max(after, 0)) for before, after in pads)
-        return gy[index], left
+        part = gy[tuple(cuts.get(axis, slice(None)) for axis in axes)]
+        if unseen and not isinstance(part, Held):
+            part = module_of(part).zeros(part.shape, dtype=part.dtype)
+        return part, geometry.Resolved(left)
 
     def _batch(self) -> int:
         return self.x[0] if len(self.x) == self.spatial + 2 else 1
@@ -350,7 +384,7 @@ class _Sizes:
         self, pad: str, full: list[int], extra: Shape, strides: Shape
     ) -> tuple[tuple[Pair, ...], Shape]:
         """``same``: y is `stride` times as large as x; ``full`` has no meaning here."""
-        geometry.check_choice("pad", pad, ("valid", "same", "same_lower"))
+        geometry.check_choice("pad", pad, _NAMED)
         if pad == "valid":
             return ((0, 0),) * self.spatial, tuple(
                 whole + added for whole, added in zip(full, extra, strict=True)

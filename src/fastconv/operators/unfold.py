@@ -12,7 +12,7 @@ from .. import checks, geometry
 from ..arguments import as_array, module_of
 from ..borders import source_index
 from ..dtypes import NARROW, as_dtype
-from ..errors import ShapeError
+from ..errors import ShapeError, SizeError
 from ..geometry import Shape
 from ..problem import ConvProblem
 
@@ -80,6 +80,7 @@ def im2col(
         problem = _problem("im2col", image.shape, problem.kernel, problem.strides, 0,
                            problem.dilations, None)  # fmt: skip
     shape = (*image.shape[:2], *problem.kernel, *problem.y_image)
+    _check_bytes("im2col", shape, x.dtype)
     make = xp.zeros if any(map(any, problem.pads)) else xp.empty
     columns = make(shape, dtype=x.dtype)
     for tap, outputs, pixels in _taps(problem):
@@ -216,6 +217,7 @@ def col2im(
     narrow = cols.dtype.name in NARROW
     total = as_dtype("float32") if narrow else cols.dtype.newbyteorder("=")
     shape = (n, *sizes, c) if layout == last else (n, c, *sizes)
+    _check_bytes("col2im", shape, total)
     images = module_of(cols).zeros(shape, dtype=total)
     view = images.transpose(checks.LAYOUTS[layout])
     columns = cols.reshape(n, c, *problem.kernel, *problem.y_image)
@@ -235,6 +237,15 @@ def _image_sizes(image_shape: Any) -> Shape:
     if len(sizes) not in geometry.AXES:
         raise ShapeError(f"image_shape must have one to three sizes, got {sizes}")
     return sizes
+
+
+def _check_bytes(function: str, shape: Shape, dtype: np.dtype[Any]) -> None:
+    """Raise where no address space holds the result."""
+    size = math.prod(shape) * dtype.itemsize
+    if size > np.iinfo(np.intp).max:
+        raise SizeError(
+            f"the result {shape} of {function} needs {size} bytes, more than an address space holds"
+        )
 
 
 def _problem(
