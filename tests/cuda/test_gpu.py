@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_support import host_model, probes
+from cuda_support import host_model, operators, probes
+from cuda_support.operators import OnDevice
 from cuda_support.shapes import (
     BORDERS,
     FLOATS,
@@ -31,6 +32,7 @@ from support.judge import (
     judge_determinism,
     judge_special_values,
 )
+from support.operators import OperatorCase
 
 import fastconv
 from fastconv.activations import ACTIVATIONS
@@ -143,6 +145,30 @@ def test_the_device_computes_the_bits_of_the_host_model(gpu: RealCuda, dtype: st
     addresses = (a.ctypes.data for a in (*arrays, want))
     kernel.run(chosen.addressed(*addresses), chosen.blocks, chosen.configuration.threads)
     assert_same_bits(got, want, "device against host model")
+
+
+@pytest.fixture
+def through() -> OnDevice:
+    return OnDevice(cupy.asarray)
+
+
+@pytest.mark.parametrize("result", operators.RESULTS)
+@pytest.mark.parametrize("dtype", operators.DTYPES)
+@pytest.mark.parametrize("case", operators.CASES, ids=str)
+def test_convolutions_and_gradients(
+    through: OnDevice, case: OperatorCase, dtype: str, result: str
+) -> None:
+    operators.judge(through, case.with_(dtype=dtype), result)
+
+
+@pytest.mark.parametrize("check", operators.CHECKS)
+def test_other_operators(through: OnDevice, check: str) -> None:
+    operators.CHECKS[check](through)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_transposed_convolutions_keep_the_bound(through: OnDevice, dtype: str) -> None:
+    operators.bound_of_transposed(through, dtype)
 
 
 def on_device(probe: probes.Probe) -> Array:

@@ -1,7 +1,6 @@
 """A stand-in for CuPy on the host model: what fastconv uses of it, and nothing more.
 
-Arrays are NumPy arrays in a wrapper that refuses whatever CuPy refuses (implicit conversion to
-NumPy, mixed operands, another device's arrays). A "cubin" is the name of a kernel with its
+Its arrays are in `fake_array`. A "cubin" is the name of a kernel with its
 constants; loading it compiles the kernel's source for the host model.
 """
 
@@ -20,6 +19,7 @@ from fastconv.backends.cuda import compiler
 from fastconv.backends.cuda.configuration import Configuration
 
 from . import host_model
+from .fake_array import Device, ndarray
 from .host_model import Mutation
 
 
@@ -54,81 +54,6 @@ class HostGPU:
         self.compiled.append(arch)
         content = {"kernel": configuration.kernel, "defines": configuration.defines}
         return compiler.Binary(json.dumps(content).encode(), "")
-
-
-class Device:
-    """One of the GPUs; a context manager that makes it the current one."""
-
-    def __init__(self, gpu: HostGPU, index: int) -> None:
-        self._gpu, self.id = gpu, index
-        self._outer: list[int] = []
-
-    @property
-    def compute_capability(self) -> str:
-        """Such as "90"."""
-        return self._gpu.capability
-
-    def synchronize(self) -> None:
-        """Wait for the GPU, which a convolution must not do."""
-        self._gpu.synchronized.append(self.id)
-
-    def __enter__(self) -> Device:
-        self._outer.append(self._gpu.current)
-        self._gpu.current = self.id
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._gpu.current = self._outer.pop()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Device) and other.id == self.id
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class ndarray:
-    """CuPy's array, on memory of the host."""
-
-    def __init__(self, gpu: HostGPU, host: np.ndarray[Any, Any], device: int) -> None:
-        self._gpu, self._host, self._device = gpu, host, device
-
-    shape = property(lambda self: self._host.shape)
-    dtype = property(lambda self: self._host.dtype)
-    strides = property(lambda self: self._host.strides)
-    ndim = property(lambda self: self._host.ndim)
-    size = property(lambda self: self._host.size)
-    itemsize = property(lambda self: self._host.itemsize)
-    device = property(lambda self: Device(self._gpu, self._device))
-    data = property(lambda self: types.SimpleNamespace(ptr=self._host.ctypes.data))
-
-    def __array__(self, *arguments: Any, **keywords: Any) -> Any:
-        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
-
-    def __dlpack__(self, **keywords: Any) -> Any:
-        raise AssertionError("CuPy arrays are taken as they are")
-
-    def _like(self, host: np.ndarray[Any, Any]) -> ndarray:
-        return ndarray(self._gpu, host, self._device)
-
-    def __getitem__(self, key: Any) -> ndarray:
-        return self._like(self._host[key])
-
-    def __setitem__(self, key: Any, value: ndarray) -> None:
-        assert isinstance(value, ndarray)
-        self._host[key] = value._host
-
-    def transpose(self, axes: tuple[int, ...]) -> ndarray:
-        """View with other axis order."""
-        return self._like(self._host.transpose(axes))
-
-    def astype(self, dtype: Any, order: str = "K") -> ndarray:
-        """Convert, on the array's own device, which must be current as in CuPy."""
-        assert self._gpu.current == self._device, "a kernel of CuPy on another device's array"
-        return self._like(self._host.astype(dtype, order=order))
-
-    def get(self) -> np.ndarray[Any, Any]:
-        """Copy to the host."""
-        return self._host.copy()
 
 
 class Function:
@@ -170,6 +95,10 @@ class Module:
         return Function(self._gpu, self, name)
 
 
+#: What fastconv asks of CuPy beside kernels of its own.
+FUNCTIONS = ("add", "broadcast_to", "clip", "moveaxis", "multiply", "subtract", "sum", "take")
+
+
 class CUDARuntimeError(RuntimeError):
     """CuPy's error for what the CUDA runtime reports."""
 
@@ -177,10 +106,10 @@ class CUDARuntimeError(RuntimeError):
 def module(gpu: HostGPU) -> types.ModuleType:
     """Build the module `cupy`."""
 
-    def asarray(value: Any) -> ndarray:
+    def asarray(value: Any, dtype: Any = None) -> ndarray:
         if isinstance(value, ndarray):
-            return value
-        return ndarray(gpu, np.array(value), gpu.current)
+            return value if dtype is None else value.astype(dtype, copy=False)
+        return ndarray(gpu, np.array(value, dtype), gpu.current)
 
     def wrap(value: np.ndarray[Any, Any]) -> ndarray:
         return ndarray(gpu, value, gpu.current)
@@ -189,6 +118,22 @@ def module(gpu: HostGPU) -> types.ModuleType:
         host = np.empty(shape, dtype)
         host.view(np.uint8)[...] = 0xFF
         return ndarray(gpu, host, gpu.current)
+
+    def made(function: Any) -> Any:
+        """Return a function that makes arrays of nothing."""
+        return lambda *given, **named: ndarray(gpu, function(*given, **named), gpu.current)
+
+    def computed(function: Any) -> Any:
+        """Return a function of arrays, into `out` where there is one."""
+
+        def call(first: ndarray, *given: Any, out: ndarray | None = None, **named: Any) -> ndarray:
+            assert isinstance(first, ndarray), f"{function.__name__} of {type(first)}"
+            if out is not None:
+                named["out"] = first.host(out)
+            host = function(*map(first.host, (first, *given)), **named)
+            return ndarray(gpu, np.asarray(host), first._device) if out is None else out
+
+        return call
 
     def shares_memory(a: Any, b: Any) -> bool:
         raise AssertionError("cupy.shares_memory allocates, computes and waits for the GPU")
@@ -213,6 +158,8 @@ def module(gpu: HostGPU) -> types.ModuleType:
         __version__="14.0", ndarray=ndarray, asarray=asarray, empty=empty, wrap=wrap, cuda=cuda,
         shares_memory=shares_memory, may_share_memory=may_share_memory,
         ascontiguousarray=ascontiguousarray,
+        **{name: made(getattr(np, name)) for name in ("zeros", "ones", "full")},
+        **{name: computed(getattr(np, name)) for name in FUNCTIONS},
     )  # fmt: skip
     return fake
 
