@@ -12,6 +12,7 @@
 
 #include "conv/algorithm.hpp"
 #include "conv/deform.hpp"
+#include "conv/requantise.hpp"
 #include "conv/weight_grad.hpp"
 #include "cpu.hpp"
 #include "direct.hpp"
@@ -262,6 +263,32 @@ void deform_conv2d(const Problem& problem, const py::array& x, const py::array& 
     });
 }
 
+// Arrays are contiguous, which Python has seen to; out is of int8 or uint8.
+void requantise_sums(const py::array& sums, const py::array& scales, bool each, Index length,
+                     float low, float high, int zero, const py::array& out, int threads) {
+    const auto contiguous = [](const py::array& array) {
+        return (array.flags() & py::array::c_style) != 0;
+    };
+    const bool byte = out.dtype().itemsize() == 1;
+    if (!sums.dtype().equal(dtype_of<std::int32_t>()) || !byte || out.size() != sums.size() ||
+        !scales.dtype().equal(dtype_of<float>()) || !contiguous(sums) || !contiguous(out) ||
+        !contiguous(scales) || length < 1 || sums.size() % length != 0 || scales.size() < 1 ||
+        (each && scales.size() != length)) {
+        throw std::invalid_argument("requantise: wrong dtype, size or stride");
+    }
+    const Requantisation job{static_cast<const std::int32_t*>(sums.data()),
+                             static_cast<std::uint8_t*>(const_cast<py::array&>(out).mutable_data()),
+                             sums.size(),
+                             length,
+                             static_cast<const float*>(scales.data()),
+                             scales.size(),
+                             each,
+                             {low, high, std::uint8_t(zero)}};
+    Status status;
+    without_gil([&] { status = requantise(job, threads, interrupted); });
+    throw_unless_ok(status);
+}
+
 Index deform_scratch(const Problem& problem, const Resources& resources) {
     return with_float(problem.element, [&](auto zero) {
         return deform_footprint<decltype(zero)>(problem, resources).scratch_bytes;
@@ -375,6 +402,9 @@ PYBIND11_MODULE(_native, module) {
                py::arg("offset"), py::arg("mask"), py::arg("bias"), py::arg("out"),
                py::arg("offset_groups"), py::arg("resources"));
     module.def("deform_scratch", &deform_scratch, py::arg("problem"), py::arg("resources"));
+    module.def("requantise", &requantise_sums, py::arg("sums"), py::arg("scales"), py::arg("each"),
+               py::arg("length"), py::arg("low"), py::arg("high"), py::arg("zero"), py::arg("out"),
+               py::arg("threads"));
     module.def("algorithm", &algorithm, py::arg("problem"), py::arg("resources"),
                py::arg("packed"));
     module.def("weight_grad", &weight_grad, py::arg("problem"), py::arg("x"), py::arg("gy"),

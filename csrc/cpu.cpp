@@ -90,6 +90,10 @@ const KernelTable& active_kernels() {
     return active().table;
 }
 
+const StripTable& active_strips() {
+    return active().strips;
+}
+
 const char* active_isa() {
     return active().isa;
 }

@@ -12,6 +12,9 @@ namespace fastconv {
 // Throws std::runtime_error when that one is unknown or the processor lacks it: forced is forced.
 const KernelTable& active_kernels();
 
+// The same for operands of 8 and 16 bits.
+const StripTable& active_strips();
+
 // The instruction set's name.
 const char* active_isa();
 

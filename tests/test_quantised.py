@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import backends
 
 import fastconv
+from fastconv.backends import native
+from fastconv.operators import quantised as quantised_module
+from fastconv.options import resolve
 
 BYTES = ("int8", "uint8")
 
@@ -236,3 +241,88 @@ def test_quantised_errors(options: Any, error: Any, says: str) -> None:
     }  # fmt: skip
     with pytest.raises(error, match=says):
         fastconv.qlinear_conv2d(**(operands | options))
+
+
+def rescaled(sums: Any, scale: Any, zero: int, dtype: str) -> np.ndarray:
+    """Multiply in float32, round half to even, add the zero point, saturate; by the definition."""
+    real = np.multiply(sums, scale, dtype="f4", casting="same_kind")
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(real.astype("f8")) + zero, limits.min, limits.max).astype(dtype)
+
+
+SUMS = {
+    "all": np.random.default_rng(1).integers(-(2**31), 2**31, 4000, "i4"),
+    "bytes": np.random.default_rng(2).integers(-700, 700, 4000, "i4"),
+    "ties": np.arange(-2000, 2000, dtype="i4"),
+    "ends": np.array([-(2**31), 2**31 - 1, 0, 1, -1, 127, 128, -128, -129, 255, 256] * 7, "i4"),
+}
+
+
+@pytest.mark.parametrize("kind", SUMS)
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sums_become_bytes_by_the_definition(kind: str, dtype: str, threads: int) -> None:
+    """The native pass and NumPy's: one scale, one each channel, in planes and in pixels."""
+    values = SUMS[kind]
+    limits = np.iinfo(dtype)
+    # (images, channels, height, width), channels last and first
+    for shape in ((1, 1, 1, 7), (2, 3, 5, 7), (1, 17, 3, 11), (2, 16, 1, 1), (1, 5, 13, 16)):
+        k, p, q = shape[1:]
+        sums = np.resize(values, shape)
+        for zero, size in itertools.product((limits.min, 0, 3, limits.max), {1, k}):
+            scale = np.resize(np.array([0.5, 0.25, 0.0378, 1e-9, 3e4, 1.5], "f4"), size)
+            for last in (False, True):
+                held = np.ascontiguousarray(sums.transpose(0, 2, 3, 1)) if last else sums
+                factor = scale if last or size == 1 else scale[:, None, None]
+                want = rescaled(held, factor, zero, dtype)
+                out = np.full(held.shape, limits.max, dtype)
+                quantised_module._requantise(np, held, factor, zero, out)
+                np.testing.assert_array_equal(out, want, err_msg="NumPy")
+                if native.available() is not None:
+                    continue
+                each = last and size > 1
+                length = k if each else p * q if size > 1 else sums.size
+                out = np.full(held.size + 2, 99, dtype)
+                inside = out[1:-1].reshape(held.shape)
+                options = resolve("native", None, threads)
+                ends = quantised_module._limits(out.dtype, zero)
+                assert native.requantise(options, held, scale, length, each, ends, zero, inside)
+                np.testing.assert_array_equal(inside, want, err_msg="native")
+                assert (out[[0, -1]] == 99).all(), "wrote outside of out"
+
+
+def test_large_images_are_scaled_by_several_threads() -> None:
+    rng = np.random.default_rng(0)
+    x, w = draw(rng, "uint8", 3, 16, 90, 70), draw(rng, "int8", 33, 16, 3, 3)
+    scale = rng.uniform(1e-3, 2e-3, 33).astype("f4")
+    for layout in ("NCHW", "NHWC"):
+        held = x if layout == "NCHW" else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        arguments = (held, 0.1, 7, w, scale, 0, 0.05, 128)
+        want = fastconv.qlinear_conv2d(*arguments, pad=1, layout=layout, backend="reference")
+        for threads in (1, 2, 5):
+            got = fastconv.qlinear_conv2d(*arguments, pad=1, layout=layout, threads=threads)
+            np.testing.assert_array_equal(got, want)
+            alone = (held[1], *arguments[1:])
+            got = fastconv.qlinear_conv2d(*alone, pad=1, layout=layout, threads=threads)
+            np.testing.assert_array_equal(got, want[1])
+
+
+def test_wrong_arrays_are_refused_by_the_native_pass() -> None:
+    """Python has seen to them; these keep a wrong call from writing into foreign memory."""
+    backends.present("native")
+    sums, out, scale = np.zeros((4, 6), "i4"), np.zeros((4, 6), "u1"), np.ones(6, "f4")
+    options = resolve("native", None, 1)
+
+    def call(sums: Any, scale: Any, length: int, each: bool, out: Any) -> bool:
+        return native.requantise(options, sums, scale, length, each, (0.0, 255.0), 0, out)
+
+    assert call(sums, scale, 6, True, out)
+    assert not call(sums[:, ::2], scale[::2], 3, True, out[:, ::2])
+    for bad in (
+        (sums.astype("i8"), scale, 6, True, out), (sums, scale, 5, False, out),
+        (sums, scale, 0, False, out), (sums, scale[:5], 6, True, out),
+        (sums, scale.astype("f8"), 6, True, out), (sums, scale, 6, True, out[:3]),
+        (sums, scale, 6, True, out.astype("i4")), (sums, scale[:0], 6, False, out),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="requantise"):
+            call(*bad)

@@ -1,5 +1,6 @@
 // Compiled once per instruction set, as isa.cpp is, with FASTCONV_STRIPS for the table's name.
 #include "kernels/depthwise.hpp"
+#include "kernels/requantise.hpp"
 #include "kernels/strip_dot.hpp"
 #include "kernels/strip_gemm.hpp"
 #include "kernels/strip_kernels.hpp"
@@ -28,6 +29,7 @@ const StripTable FASTCONV_STRIPS = {FASTCONV_ISA::with_dots<std::int8_t>(),
                                     FASTCONV_ISA::depthwise_kernels<std::int8_t>(),
                                     FASTCONV_ISA::depthwise_kernels<std::uint8_t>(),
                                     FASTCONV_ISA::depthwise_kernels<std::int16_t>(),
-                                    FASTCONV_ISA::depthwise_kernels<std::uint16_t>()};
+                                    FASTCONV_ISA::depthwise_kernels<std::uint16_t>(),
+                                    FASTCONV_ISA::requantise};
 
 }  // namespace fastconv

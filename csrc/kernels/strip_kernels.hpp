@@ -83,6 +83,13 @@ struct StripKernels {
     void (*dot_task)(const StripJob<T>& job, Index task, char* scratch);
 };
 
+// How sums become bytes: what they are held between, once scaled, and the zero point that is added
+// to what is left of them.
+struct Rescaling {
+    float low, high;
+    std::uint8_t zero;
+};
+
 struct StripTable {
     StripKernels<std::int8_t> i8;
     StripKernels<std::uint8_t> u8;
@@ -95,6 +102,9 @@ struct StripTable {
     DepthwiseKernels<std::uint8_t> depthwise_u8;
     DepthwiseKernels<std::int16_t> depthwise_i16;
     DepthwiseKernels<std::uint16_t> depthwise_u16;
+    // Scales `count` sums by *scale, or with `each` by as many scales, and rounds half to even.
+    void (*requantise)(const std::int32_t* sums, Index count, const float* scale, bool each,
+                       const Rescaling& to, std::uint8_t* out);
 };
 
 #if defined(__x86_64__)

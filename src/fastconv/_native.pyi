@@ -51,6 +51,17 @@ def deform_conv2d(
     offset_groups: int,
     resources: Resources,
 ) -> None: ...
+def requantise(
+    sums: Any,
+    scales: Any,
+    each: bool,
+    length: int,
+    low: float,
+    high: float,
+    zero: int,
+    out: Any,
+    threads: int,
+) -> None: ...
 def deform_scratch(problem: Problem, resources: Resources) -> int: ...
 def algorithm(problem: Problem, resources: Resources, packed: bool) -> tuple[str, int, int]: ...
 def weight_grad(problem: Problem, x: Any, gy: Any, out: Any, resources: Resources) -> None: ...

@@ -125,6 +125,23 @@ def deform(
     known.deform(problem, options, x, w, *moves, bias, out)
 
 
+def requantise(
+    backend: Backend, options: Options, sums: Any, scale: Any, length: int, each: bool,
+    limits: tuple[float, float], zero: int, out: Any,
+) -> bool:  # fmt: skip
+    """Scale sums of int32 into the bytes of `out`, round half to even, saturate; or return False.
+
+    Sums lie in rows of `length`, whose scales are float32: those of row modulo their number, or
+    with `each` those of the elements of any row. Scaled they are held between `limits`, the numbers
+    that give the least and the largest byte before `zero` is added. A backend with a way of its own
+    has a function ``requantise(options, sums, scale, length, each, limits, zero, out)``.
+    """
+    function = getattr(backend, "requantise", None)
+    return function is not None and bool(
+        function(options, sums, scale, length, each, limits, zero, out)
+    )
+
+
 def algorithm_for(backend: Backend, problem: ConvProblem, options: Options, w: Any) -> Algorithm:
     """Name the algorithm for weights that are known: with ``precision="fast"`` it may differ.
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import as_array, module_of
+from ..arguments import as_array, check_result, module_of
+from ..backends import requantise
+from ..calls import call_for
 from ..checks import layouts
 from ..dtypes import as_dtype
-from ..errors import DTypeError, OutputError, ShapeError
+from ..errors import DTypeError, ShapeError
 from ..geometry import Pad, Size, check_choice
+from ..options import resolve
 from ..problem import ConvProblem
 from .request import Common, Request, request
 
@@ -176,18 +179,16 @@ def qlinear_conv2d(
     found = _sums("qlinear_conv2d", x, w, x_zero_point, w_zero_point, bias, options)
     problem, xp = found.described.problem, module_of(x)
     one, each = _scale("x_scale", x_scale, 1), _scale("w_scale", w_scale, problem.k)
-    scale = one * each / _scale("y_scale", y_scale, 1)
+    with np.errstate(over="ignore"):
+        scale = one * each / _scale("y_scale", y_scale, 1)
     if not np.isfinite(scale).all():
         raise ShapeError("x_scale * w_scale / y_scale is too large for float32")
     zero = _zero_point("y_zero_point", y_zero_point, wanted.name, 1)
     if out is None:
         out = xp.empty(problem.out_shape, dtype=wanted)
-    elif not isinstance(out, xp.ndarray) or out.shape != problem.out_shape or out.dtype != wanted:
-        got = f"{getattr(out, 'shape', type(out).__name__)} {getattr(out, 'dtype', '')}"
-        raise OutputError(f"out must be {problem.out_shape} {wanted}, got {got}")
-    if problem.k > 1 and scale.size > 1 and not problem.channels_last:
-        scale = scale[:, None, None]
-    _requantise(xp, found.run(), xp.asarray(scale), int(zero.item()), out)
+    else:
+        check_result(xp, problem.out_shape, wanted.name, out)
+    _rescale(xp, found, scale, int(zero.item()), out)
     return out
 
 
@@ -276,6 +277,8 @@ def _bordered(xp: Any, x: Any, problem: ConvProblem, zero: int) -> Any:
 def _zero_point(name: str, value: Any, dtype: str, channels: int) -> Any:
     """Read one zero point, or one for each of several channels."""
     zero = _per_channel(name, value, channels)
+    if isinstance(value, int) and zero.dtype.kind == "O":  # beyond 64 bits
+        raise ShapeError(f"{name}={value!r:.60} lies outside of the range of {dtype}")
     if zero.dtype.kind not in "iu":
         raise DTypeError(f"{name} must be an integer, got {value!r:.60}")
     zero = zero.astype(np.int16 if zero.dtype.itemsize == 1 else np.int64)
@@ -308,14 +311,35 @@ def _result_dtype(x: Any, zero: Any, dtype: Any) -> np.dtype[Any]:
     return np.dtype(found.name)
 
 
+def _rescale(xp: Any, found: Request, scale: Any, zero: int, out: Any) -> None:
+    """Compute the sums, and scale them into `out` by the quickest way."""
+    problem, sums = found.described.problem, found.run()
+    each = problem.channels_last and scale.size > 1
+    if xp is np and sums.size:
+        options = resolve(found.common.backend, None, found.common.threads)
+        backend = call_for(found.described, options, "numpy").backend
+        length = problem.k if each else problem.p * problem.q if scale.size > 1 else sums.size
+        limits = _limits(out.dtype, zero)
+        if requantise(backend, options, sums, scale, length, each, limits, zero, out):
+            return
+    if scale.size > 1 and not each:
+        scale = scale[:, None, None]
+    _requantise(xp, sums, xp.asarray(scale), zero, out)
+
+
+def _limits(dtype: Any, zero: int) -> tuple[float, float]:
+    """Numbers that give the least and the largest byte, before the zero point is added."""
+    limits = np.iinfo(dtype)
+    return float(limits.min - zero), float(limits.max - zero)
+
+
 def _requantise(xp: Any, sums: Any, scale: Any, zero: int, out: Any) -> None:
     """Scale, round half to even and saturate; a block that fits the cache at a time.
 
     A number below 2**22 is rounded by adding 1.5 * 2**23, and is then in the last bits of the sum:
     its lowest byte, plus the zero point modulo 256, is the result.
     """
-    limits = np.iinfo(out.dtype)
-    low, high = np.float32(limits.min - zero), np.float32(limits.max - zero)
+    low, high = map(np.float32, _limits(out.dtype, zero))
     lowest = 0 if sys.byteorder == "little" else 3
     more = (None,) * (4 - sums.ndim)
     sums, out = sums[more], out[more]

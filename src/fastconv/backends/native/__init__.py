@@ -187,6 +187,19 @@ def deform(
             out[...] = target
 
 
+def requantise(
+    options: Options, sums: Any, scale: Any, length: int, each: bool, limits: tuple[float, float],
+    zero: int, out: Any,
+) -> bool:  # fmt: skip
+    """Scale sums into bytes, where both arrays are contiguous; see `fastconv.backends`."""
+    if not (sums.flags.c_contiguous and out.flags.c_contiguous):
+        return False
+    _native.requantise(
+        sums, np.ascontiguousarray(scale), each, length, *limits, zero % 256, out, options.threads
+    )
+    return True
+
+
 def _pixel_code(problem: ConvProblem, image: str) -> int:
     """Code of the caller's x, or of the problem's dtype where the extension has none."""
     return _CODES.get(image, _CODES[problem.dtype])
