@@ -14,9 +14,11 @@ from benchmarks.claims.fits import power_law
 from benchmarks.claims.pictures import six
 from benchmarks.claims.record import HOLDS, ORDER, Claim, Plot
 from benchmarks.networks.results import Result, tables
+from benchmarks.operators import every
 from benchmarks.tables import Table, markdown, plain
 from support import backends
 
+import fastconv
 from fastconv import ConvProblem
 from fastconv.backends.native import fft
 
@@ -264,3 +266,21 @@ def test_every_constant_of_the_transforms_model_is_measured() -> None:
     held = {n for n, v in vars(fft).items() if n.isupper() and isinstance(v, dict | float)}
     assert found.keys() | {"TRANSFORM", "CALL"} == held - {"LEAST_GAIN", "LEAST_SAVED"}
     assert all(np.isfinite(v) for by in found.values() for v in by.values())
+
+
+#: What is no operator, or one by another name.
+NO_OPERATORS = {"conv_cost"}
+
+
+def test_every_operator_has_a_benchmark() -> None:
+    kinds = ("conv", "corr", "depthwise", "separable", "deform", "qlinear", "im2col", "col2im")
+    names = {name for name in fastconv.__all__ if name.startswith(kinds)} - NO_OPERATORS
+    assert {call.name for call in every.calls()} == names
+
+
+def test_benchmarks_of_operators_notice_one_wrong_element() -> None:
+    for call in every.calls():
+        want = call.expected()
+        first = want[0] if isinstance(want, tuple) else want
+        assert first.any(), f"{call.name} is all zeros"
+        assert len(np.unique(first)) > 4, f"{call.name} is of one value"
