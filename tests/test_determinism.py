@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from support import children
 from support.backends import FLOATS, HALVES, serves
 from support.cases import Arrays, Case, draw
-from support.judge import assert_same_bits, compute, judge_determinism, on
+from support.judge import THREADS, assert_same_bits, compute, judge_determinism, offset, on
+from support.operators import OperatorCase
 
 import fastconv
 
@@ -93,3 +95,94 @@ def test_in_a_child_process(backend: str, method: str) -> None:
         assert_same_bits(got, want, f"{method}, {threads} threads")
     again = compute(on(backend), case, draw(case, "normal"), threads=3)
     assert_same_bits(again, want, f"the parent after {method}")
+
+
+# -- gradients, transposed convolutions, signals and volumes ---------------------------------------
+
+OPERATORS = [
+    OperatorCase((3, 8, 40, 37), (24, 8, 3, 3), pad=1),
+    OperatorCase((3, 33, 14, 15), (20, 33, 1, 1), stride=2),
+    OperatorCase((4, 24, 30, 28), (24, 1, 3, 3), pad=1, groups=24),
+    OperatorCase((3, 12, 17, 19), (18, 4, 5, 3), stride=(2, 1), pad=2, groups=3),
+    OperatorCase((2, 15, 16, 6), (8, 6, 3, 3), pad=2, pad_mode="reflect", last=True),
+    OperatorCase((3, 16, 900), (24, 16, 7), pad=3, stride=2),
+    OperatorCase((2, 4, 7, 16, 15), (6, 4, 3, 3, 3), pad=1),
+]
+OPERATOR_DTYPES = (*FLOATS, *HALVES, "int16", "complex64")
+
+
+def operands_of(case: OperatorCase) -> Any:
+    """Draw operands whose sums round differently in every order."""
+    if case.dtype != "complex64":
+        return case.draw()
+    real, imaginary = case.with_(dtype="float32").draw(), case.with_(dtype="float64").draw()
+    parts = zip(real[:3], imaginary[:3], strict=True)
+    return real._replace(
+        **{n: (a + 1j * b).astype("c8") for n, (a, b) in zip(("x", "w", "gy"), parts, strict=True)}
+    )
+
+
+def run(case: OperatorCase, result: str, operands: Any, backend: str, **options: Any) -> Any:
+    """Compute y, a gradient, or ``t``, the transposed convolution of gy with bias and all."""
+    if result != "t":
+        given = {} if case.dtype != "complex64" else {"out": None}
+        return case.compute(result, operands, backend=backend, **given, **options)
+    convolve = getattr(fastconv, f"conv_transpose{case.spatial}d")
+    plain = case.dtype in (*FLOATS, *HALVES)
+    channels = case.w[1] * case.groups
+    return convolve(
+        operands.gy, operands.w, case.stride, 1, groups=case.groups, layout=case.layout,
+        bias=np.arange(channels).astype(case.dtype), activation="tanh" if plain else None,
+        backend=backend, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("result", ["y", "x", "w", "t"])
+@pytest.mark.parametrize("dtype", OPERATOR_DTYPES)
+@pytest.mark.parametrize("case", OPERATORS, ids=str)
+def test_operators_for_threads_batch_and_alignment(
+    fast_backend: str, case: OperatorCase, dtype: str, result: str
+) -> None:
+    """w's gradient sums over the batch in one order; all else does not know the other images."""
+    if dtype != "complex64" and not serves(fast_backend, dtype):
+        return
+    case = case.with_(dtype=dtype)
+    if dtype not in FLOATS and case.x[-1] > 100:
+        case = case.with_(x=(*case.x[:-1], 200))
+    operands = operands_of(case)
+    want = run(case, result, operands, fast_backend, threads=1)
+    for threads in THREADS:
+        got = run(case, result, operands, fast_backend, threads=threads)
+        assert_same(got, want, f"{case}, {result}: {threads} threads")
+    moved = operands._replace(**{n: offset(getattr(operands, n), 3) for n in ("x", "w", "gy")})
+    got = run(case, result, moved, fast_backend)
+    assert_same(got, want, f"{case}, {result}: other addresses")
+    if result == "w":
+        return
+    for i in range(case.x[0]):
+        alone = operands._replace(x=operands.x[i : i + 1], gy=operands.gy[i : i + 1])
+        got = run(case.with_(x=alone.x.shape), result, alone, fast_backend, threads=2)
+        assert_same(got, want[i : i + 1], f"{case}, {result}: image {i} alone")
+
+
+def assert_same(got: Any, want: Any, what: str) -> None:
+    """Compare bits; those of complex numbers as the bits of their parts."""
+    if got.dtype.kind == "c":
+        got, want = (np.stack([a.real, a.imag]) for a in (got, want))
+    assert_same_bits(got, want, what)
+
+
+@pytest.mark.parametrize("result", ["x", "w"])
+def test_concurrent_gradients(fast_backend: str, result: str) -> None:
+    """Python threads that share the workers of one process."""
+    cases = [c.with_(dtype=d) for c in OPERATORS[:4] for d in FLOATS]
+    wanted = [run(c, result, operands_of(c), fast_backend, threads=1) for c in cases]
+
+    def call(index: int) -> None:
+        case = cases[index % len(cases)]
+        got = run(case, result, operands_of(case), fast_backend, threads=1 + index % 3)
+        assert_same_bits(got, wanted[index % len(cases)], f"concurrent {result} {index}")
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(call, i) for i in range(32)]:
+            done.result(timeout=children.PATIENCE)
