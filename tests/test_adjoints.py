@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 COMPLEX = ("complex64", "complex128")
 
 #: One of so many examples that are drawn elsewhere: there are as many dtypes.
-few = settings(max_examples=max(20, settings.default.max_examples // 8))
+few = settings(max_examples=max(10, settings.default.max_examples // 12))
 
 
 class Bilinear(NamedTuple):

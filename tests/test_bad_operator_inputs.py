@@ -186,7 +186,7 @@ def transposed(d: int) -> list[Row]:
         row("pad", name, x, w, expect="E", says="unknown pad 'full'", pad="full"),
         row("pad", name, x, w, expect="E", says="pad", pad=-1),
         row("stride", name, x, w, expect="E", says="stride", stride=0),
-        row("stride", name, (1, 1, *(2,) * d), (1, 1, *(1,) * d), expect="M",
+        row("stride", name, (1, 1, *(2,) * d), (1, 8, *(1,) * d), expect="M",
             says="more than an address space holds", stride=2**60),
         row("bias", name, x, w, expect="E", says="bias has shape (4,), expected (K=3,)",
             bias=np.ones(4, "f4")),
@@ -302,11 +302,11 @@ QUANTISED = [
 PATCHES = [
     row("kernel", "im2col", (1, 3, 3), (2, 2.0), expect="T", says="kernel must be an integer"),
     row("kernel", "im2col", (1, 3, 3), -1, expect="E", says="kernel must be at least 1"),
-    row("kernel", "im2col", (1, 3, 3), Shape((2**62, 2**62)), expect="E",
+    row("kernel", "im2col", (1, 3, 3), Shape((2**62, 2**62)), expect="M",
         says="must stay below 2**61"),
     row("rank", "im2col", (3,), 2, expect="E", says="im2col takes x"),
     row("size", "im2col", (1, 3, 3), 2, pad=2**55, expect="M", says="address space"),
-    row("size", "im2col", wide(1, 2**30, 2**15, 1), Shape((2**14, 1)), expect="M",
+    row("size", "im2col", wide(1, 2**34, 2**15, 1), Shape((2**14, 1)), expect="M",
         says="address space"),
     row("x", "im2col", [["a"]], 1, expect="T", says="x is no array of numbers"),
     row("stride", "im2col_view", (1, 3, 3), 2, 0, expect="E", says="stride"),
@@ -315,7 +315,7 @@ PATCHES = [
         says="image_shape must be"),
     row("image_shape", "col2im", (4, 4), Shape((3, -3)), 2, expect="E", says="image_shape must be"),
     row("image_shape", "col2im", (4, 4), Shape((3, 4)), 2, expect="E", says="= 6 for"),
-    row("image_shape", "col2im", (4, 4), Shape((2**62, 2**62)), 2, expect="E",
+    row("image_shape", "col2im", (4, 4), Shape((2**62, 2**62)), 2, expect="M",
         says="must stay below 2**61"),
     row("size", "col2im", (1, 4), Shape((2**40, 2**40)), 1, 2**40 - 1, expect="M",
         says="address space"),
@@ -431,9 +431,11 @@ for d in (1, 2, 3):
         w, gy = np.ones((0, 4, *small), dtype), np.ones((2, 0, *image), dtype)
         for options in ({}, {"stride": 2}, {"layout": ("NLC", "NHWC", "NDHWC")[d - 1]}):
             x = (2, 8, *image) if "layout" not in options else (2, *image, 8)
-            given = dict(options, pad=1, groups=g, backend=backend)
-            shape = getattr(fastconv, f"conv{d}d").output_shape(x, w.shape, **given)
-            gx = getattr(fastconv, f"conv{d}d_input_grad")(x, w, np.ones(shape, dtype), **given)
+            given = dict(options, pad=1, groups=g)
+            described = fastconv if d == 2 else getattr(fastconv, f"conv{d}d")
+            gy_none = np.ones(described.output_shape(x, w.shape, **given), dtype)
+            given["backend"] = backend
+            gx = getattr(fastconv, f"conv{d}d_input_grad")(x, w, gy_none, **given)
             assert gx.shape == x and not gx.any()
         bias = np.array([-3, 2, 7, 0], dtype)
         kernel = np.ones((0, 2, *small), dtype)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.operators import OperatorCase, cases
 
@@ -19,7 +19,9 @@ import fastconv
 
 Array = np.ndarray[Any, Any]
 same = np.testing.assert_array_equal
-KINDS = ("y", "x", "w", "t")
+
+#: Half as many examples as elsewhere: each is several calls.
+few = settings(max_examples=max(10, settings.default.max_examples // 2))
 
 
 class Family:
@@ -71,6 +73,7 @@ def family(case: OperatorCase, backend: str) -> Family:
     return Family(case, backend)
 
 
+@few
 @given(case=cases(("float64",)), factor=st.sampled_from((-3, 2)))
 def test_linear_in_both_operands(fast_backend: str, case: OperatorCase, factor: int) -> None:
     f = Family(case, fast_backend)
@@ -86,6 +89,7 @@ def test_linear_in_both_operands(fast_backend: str, case: OperatorCase, factor: 
         same(function(a, b + factor * d), whole + factor * function(a, d))
 
 
+@few
 @given(case=cases(("float64",)))
 def test_batches_are_images(fast_backend: str, case: OperatorCase) -> None:
     f = family(case, fast_backend)
@@ -111,6 +115,7 @@ def taken(array: Array, axis: int, first: int, last: int) -> Array:
     return np.take(array, range(first, last), axis)
 
 
+@few
 @given(case=cases(("float64",)), data=st.data())
 def test_channels_may_be_split(fast_backend: str, case: OperatorCase, data: st.DataObject) -> None:
     """Sums over channels are sums of parts; gradients of some channels are theirs alone."""
@@ -136,6 +141,7 @@ def test_channels_may_be_split(fast_backend: str, case: OperatorCase, data: st.D
     same(summed[0] + summed[1], gx)
 
 
+@few
 @given(case=cases(("float64",)))
 def test_groups_are_convolutions_of_their_own(fast_backend: str, case: OperatorCase) -> None:
     assume(case.groups > 1)
@@ -188,6 +194,7 @@ def test_shifts(fast_backend: str, spatial: int, stride: int) -> None:
     same(f.gw(around, next_gy), f.gw(f.x, gy))
 
 
+@few
 @given(case=cases(("float64",)), data=st.data())
 def test_kernels_of_one_tap(fast_backend: str, case: OperatorCase, data: st.DataObject) -> None:
     """A kernel of one tap picks pixels of the padded image; its gradient puts them back."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.operators import OperatorCase, cases
 from support.oracles import oracle
@@ -158,6 +158,7 @@ def gaussian(rng: np.random.Generator, *shape: int) -> Array:
     return rng.integers(-9, 9, shape) + 1j * rng.integers(-9, 9, shape)
 
 
+@settings(max_examples=max(10, settings.default.max_examples // 3))
 @given(case=cases(("float64",)), seed=st.integers(0, 99))
 def test_complex_numbers(fast_backend: str, case: OperatorCase, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -179,6 +180,7 @@ def test_complex_numbers(fast_backend: str, case: OperatorCase, seed: int) -> No
     np.testing.assert_array_equal(case.kernels(gw), tensors[1].grad.numpy())
 
 
+@settings(max_examples=max(10, settings.default.max_examples // 3))
 @given(case=cases(("float64",)), seed=st.integers(0, 99))
 def test_kernels_of_each_image(fast_backend: str, case: OperatorCase, seed: int) -> None:
     """Per-sample convolutions and gradients: one convolution of PyTorch's for each image."""

@@ -36,6 +36,8 @@ def canonical(problem: ConvProblem) -> ConvProblem:
 
 def parts(backend: Backend, problem: ConvProblem) -> tuple[ConvProblem, ...]:
     """Return the different problems that `backend` itself computes for `problem`."""
+    if problem.reduction == 0:
+        return ()
     if computes(backend, problem):
         return (problem,)
     known: Any = backend  # a module
@@ -54,6 +56,8 @@ def _parts(backend: Any, problem: ConvProblem) -> tuple[ConvProblem, ...]:
 
 def algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algorithm:
     """Name what runs for `problem`, and the most scratch memory that any part of it takes."""
+    if problem.reduction == 0:
+        return Algorithm("zeros", 0)
     if computes(backend, problem):
         return backend.algorithm(problem, options)
     if problem.dtype in COMPONENTS:

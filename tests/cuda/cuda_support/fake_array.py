@@ -44,7 +44,7 @@ class Device:
     __hash__ = None  # type: ignore[assignment]
 
 
-class ndarray:
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """CuPy's array, on memory of the host."""
 
     def __init__(self, gpu: HostGPU, host: np.ndarray[Any, Any], device: int) -> None:
@@ -100,18 +100,6 @@ class ndarray:
     def __iadd__(self, other: Any) -> ndarray:
         self._host += self.host(other)
         return self
-
-    def __add__(self, other: Any) -> ndarray:
-        return self._like(self.host(self) + self.host(other))
-
-    def __mul__(self, other: Any) -> ndarray:
-        return self._like(self.host(self) * self.host(other))
-
-    def __xor__(self, other: Any) -> ndarray:
-        return self._like(self.host(self) ^ self.host(other))
-
-    def __neg__(self) -> ndarray:
-        return self._like(-self.host(self))
 
     @property
     def real(self) -> ndarray:

@@ -106,10 +106,10 @@ class CUDARuntimeError(RuntimeError):
 def module(gpu: HostGPU) -> types.ModuleType:
     """Build the module `cupy`."""
 
-    def asarray(value: Any) -> ndarray:
+    def asarray(value: Any, dtype: Any = None) -> ndarray:
         if isinstance(value, ndarray):
-            return value
-        return ndarray(gpu, np.array(value), gpu.current)
+            return value if dtype is None else value.astype(dtype, copy=False)
+        return ndarray(gpu, np.array(value, dtype), gpu.current)
 
     def wrap(value: np.ndarray[Any, Any]) -> ndarray:
         return ndarray(gpu, value, gpu.current)
