@@ -12,6 +12,7 @@
 
 #include "conv/algorithm.hpp"
 #include "conv/deform.hpp"
+#include "conv/input_grad.hpp"
 #include "conv/weight_grad.hpp"
 #include "cpu.hpp"
 #include "direct.hpp"
@@ -56,12 +57,12 @@ View<const T> weight_view(const Problem& problem, const py::array& w) {
 }
 
 template <class T>
-const ResultOf<T>* bias_pointer(const Problem& problem, const py::object& bias) {
+const ResultOf<T>* bias_pointer(Index channels, const py::object& bias) {
     if (bias.is_none()) return nullptr;
     const py::array values = py::cast<py::array>(bias);
     if (!values.dtype().equal(dtype_of<ResultOf<T>>()) || values.ndim() != 1 ||
-        values.shape(0) != problem.k ||
-        (problem.k > 1 && values.strides(0) != Index(sizeof(ResultOf<T>)))) {
+        values.shape(0) != channels ||
+        (channels > 1 && values.strides(0) != Index(sizeof(ResultOf<T>)))) {
         throw std::invalid_argument("bias: wrong dtype, shape or stride");
     }
     return static_cast<const ResultOf<T>*>(values.data());
@@ -72,7 +73,7 @@ Operands<T> operands(const Problem& problem, const py::array& x, const py::array
                      const py::object& bias, const py::array& y) {
     const Problem& d = problem;
     return {view<const T>(x, {d.n, d.c, d.h, d.w}, "x"), weight_view<T>(problem, w), nullptr,
-            bias_pointer<T>(problem, bias), view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out")};
+            bias_pointer<T>(problem.k, bias), view<ResultOf<T>>(y, {d.n, d.k, d.p, d.q}, "out")};
 }
 
 // Calls `body` with a value of the type of x and gy where a gradient of w of theirs is computed.
@@ -105,6 +106,38 @@ py::tuple weight_grad_algorithm(const Problem& problem, const Resources& resourc
         const auto& chosen = choose_weight_grad<decltype(zero)>(problem);
         const Footprint footprint = chosen.footprint(problem, resources);
         return py::make_tuple(chosen.name, footprint.scratch_bytes, footprint.threads);
+    });
+}
+
+bool takes_input_grad(const Problem& problem) {
+    return with_float(problem.element, [&](auto zero) {
+        return input_grad_depthwise<decltype(zero)>().takes(problem);
+    });
+}
+
+void input_grad(const Problem& problem, const py::array& gy, const py::array& w,
+                const py::object& bias, const py::array& gx, const Resources& resources) {
+    if (is_empty_gradient(problem)) return;
+    with_float(problem.element, [&](auto zero) {
+        using T = decltype(zero);
+        const Problem& d = problem;
+        const InputGradOperands<T> arrays{view<const T>(gy, {d.n, d.k, d.p, d.q}, "gy"),
+                                          weight_view<T>(d, w), nullptr, bias_pointer<T>(d.c, bias),
+                                          view<T>(gx, {d.n, d.c, d.h, d.w}, "out")};
+        Status status;
+        without_gil([&] {
+            status = input_grad_depthwise<T>().run(problem, arrays, resources, interrupted);
+        });
+        throw_unless_ok(status);
+    });
+}
+
+py::tuple input_grad_algorithm(const Problem& problem, const Resources& resources, bool packed) {
+    return with_float(problem.element, [&](auto zero) {
+        const auto& chosen = input_grad_depthwise<decltype(zero)>();
+        const Footprint footprint = chosen.footprint(problem, resources, packed);
+        return py::make_tuple(chosen.name(problem, resources.fast), footprint.scratch_bytes,
+                              footprint.threads);
     });
 }
 
@@ -229,7 +262,7 @@ py::object make_packed_direct(const std::shared_ptr<PackedWeights>& packed, int 
         Operands<T> fixed{};
         fixed.w = weight_view<T>(problem, packed->w);
         fixed.packed = packed->memory.get();
-        fixed.bias = bias_pointer<T>(problem, packed->bias);
+        fixed.bias = bias_pointer<T>(problem.k, packed->bias);
         const Form form{rank, problem.channels_last};
         return direct_function(
             std::make_unique<DirectConvolution<T>>(problem, packed->resources, form, false,
@@ -381,6 +414,11 @@ PYBIND11_MODULE(_native, module) {
                py::arg("out"), py::arg("resources"));
     module.def("weight_grad_algorithm", &weight_grad_algorithm, py::arg("problem"),
                py::arg("resources"));
+    module.def("takes_input_grad", &takes_input_grad, py::arg("problem"));
+    module.def("input_grad", &input_grad, py::arg("problem"), py::arg("gy"), py::arg("w"),
+               py::arg("bias"), py::arg("out"), py::arg("resources"));
+    module.def("input_grad_algorithm", &input_grad_algorithm, py::arg("problem"),
+               py::arg("resources"), py::arg("packed"));
     module.def("isa", &active_isa);
     module.def("build_facts", &build_facts);
     module.def("measure_peak", &measure_peak, py::arg("threads"), py::arg("double_precision"),

@@ -73,14 +73,31 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 
 
 def computes(problem: ConvProblem) -> bool:
-    """Whether the extension computes a problem other than y of images: the gradient of w."""
-    return problem.result == "w" and problem.spatial == 2 and problem.dtype in GRADIENTS
+    """Whether the extension computes a problem other than y of images: gradients.
+
+    That of w, and that of x where every group is one channel.
+    """
+    if problem.spatial != 2 or problem.dtype not in GRADIENTS:
+        return False
+    return problem.result == "w" or (problem.result == "x" and _takes_input_grad(problem))
+
+
+@lru_cache(maxsize=1024)
+def _takes_input_grad(problem: ConvProblem) -> bool:
+    if _native is None or problem.groups != problem.c or problem.pad_mode != "constant":
+        return False
+    return bool(_native.takes_input_grad(_description(problem)))
 
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
     """Name the algorithm the extension's ladder takes, and its scratch memory."""
     if problem.result == "w":
         name, scratch, _ = _native.weight_grad_algorithm(_description(problem), resources(options))
+        return Algorithm(name, scratch)
+    if problem.result == "x":
+        name, scratch, _ = _native.input_grad_algorithm(
+            _description(problem), resources(options), False
+        )
         return Algorithm(name, scratch)
     if options.precision == "fast":
         way = _fast().without_values(problem, options)
@@ -92,6 +109,8 @@ def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
 
 def algorithm_for(problem: ConvProblem, options: Options, w: Any) -> Algorithm:
     """Name the algorithm for these very weights; see `fastconv.backends.algorithm_for`."""
+    if problem.result != "y":
+        return algorithm(problem, options)
     way = _fast().choose(problem, options, w) if options.precision == "fast" else None
     if way is None:
         name, scratch, _ = _native.algorithm(_description(problem), resources(options), False)
@@ -129,6 +148,9 @@ def run(problem: ConvProblem, options: Options, x: Any, w: Any, bias: Any | None
     """Compute `problem` into `out`; see `fastconv.backends.Backend`."""
     if problem.result == "w":
         _native.weight_grad(_description(problem), x, w, out, resources(options))
+        return
+    if problem.result == "x":
+        _native.input_grad(_description(problem), x, w, bias, out, resources(options))
         return
     way = _fast().choose(problem, options, w) if options.precision == "fast" else None
     if way is None:
@@ -241,10 +263,30 @@ class FastWeights:
         self._way.run(problem, options, x, self._w, self._bias, out)
 
 
+class KeptWeights:
+    """Weights that are read as they are; see `fastconv.backends.Weights`."""
+
+    direct: Direct | None = None
+    packed_bytes = 0
+
+    def __init__(self, w: Any, bias: Any | None) -> None:
+        self._w, self._bias = w, bias
+
+    def algorithm(self, problem: ConvProblem, options: Options) -> Algorithm:
+        """Name what runs."""
+        return algorithm(problem, options)
+
+    def run(self, problem: ConvProblem, options: Options, x: Any, out: Any) -> None:
+        """Compute `problem` into `out`."""
+        run(problem, options, x, self._w, self._bias, out)
+
+
 def pack(
     problem: ConvProblem, options: Options, w: Any, bias: Any | None, image: str
-) -> PackedWeights | FastWeights:
+) -> PackedWeights | FastWeights | KeptWeights:
     """Make weights ready for many runs; see `fastconv.backends.pack`."""
+    if problem.result == "x":
+        return KeptWeights(w, bias)
     way = _fast().choose(problem, options, w, keep=True) if options.precision == "fast" else None
     if way is None:
         return PackedWeights(problem, options, w, bias, image)
