@@ -49,8 +49,11 @@ Index channel_block(const Problem& problem, const DepthwiseGradCut& cut) {
     const Index lanes = kernels_for<T>().lanes;
     if (cut.planes) return std::min(problem.c, kTaskChannels);
     if (!cut.nine_taps) return lanes;
+    // as many as leave enough tasks, with the boxes there are
     const Index vectors = ceil_div(problem.c, lanes);
-    return ceil_div(vectors, ceil_div(vectors, kPixelBytes / Index(sizeof(T)) / lanes)) * lanes;
+    const Index most = std::clamp<Index>(vectors * std::min(cut.boxes, kTasks) / kTasks, 1,
+                                         kPixelBytes / Index(sizeof(T)) / lanes);
+    return ceil_div(vectors, ceil_div(vectors, most)) * lanes;
 }
 
 template <class T>
