@@ -6,6 +6,7 @@ namespace fastconv {
 template <class T>
 const InputGradAlgorithm<T>& choose_input_grad(const Problem& problem) {
     static const InputGradAlgorithm<T>* const ladder[] = {
+        &input_grad_depthwise<T>(),
         &input_grad_columns<T>(),
         &input_grad_phases<T>(),  // takes every problem
     };

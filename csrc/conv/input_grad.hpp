@@ -31,6 +31,8 @@ struct InputGradAlgorithm {
 };
 
 template <class T>
+const InputGradAlgorithm<T>& input_grad_depthwise();
+template <class T>
 const InputGradAlgorithm<T>& input_grad_columns();
 template <class T>
 const InputGradAlgorithm<T>& input_grad_phases();

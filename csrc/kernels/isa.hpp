@@ -12,6 +12,7 @@
 #include "kernels/dot_product.hpp"
 #include "kernels/fold.hpp"
 #include "kernels/im2col_gemm.hpp"
+#include "kernels/input_grad_depthwise.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/peak.hpp"
 #include "kernels/weight_grad.hpp"
@@ -27,6 +28,7 @@ constexpr Kernels<T> kernels() {
     Kernels<T> table{};
     table.tile = {kRows, kCols<T>};
     table.lanes = kLanes<T>;
+    table.has_masks = kHasMaskedLoad;
     table.max_depth_block = kMaxDepthBlock<T>;
     table.row_panel_lanes = kStepPitch<T>;
     table.half_rows = kHalfRows;
@@ -57,10 +59,13 @@ constexpr Kernels<T> kernels() {
     table.winograd_pack = winograd_pack_task<T>;
     table.weight_grad_scratch = weight_grad_scratch<T>;
     table.weight_grad_task = weight_grad_task<T>;
+    table.holds_nine_taps = kHoldsNineTaps;
     table.depthwise_grad_scratch = depthwise_grad_scratch<T>;
     table.depthwise_grad_task = depthwise_grad_task<T>;
     table.fold_rows = fold_rows<T>;
     table.finish_row = finish_row<T>;
+    table.input_grad_planes = input_grad_planes<T>;
+    table.input_grad_pixels = input_grad_pixels<T>;
     table.peak_loop = peak_loop<T>;
     return table;
 }

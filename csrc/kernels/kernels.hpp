@@ -202,12 +202,15 @@ struct WeightGradJob {
     WeightGradBlocking blocking;
 };
 
-// One input channel a group: lanes are channels; see kernels/weight_grad_depthwise.hpp.
+// One input channel a group: lanes are channels, or pixels of planes; see
+// kernels/weight_grad_depthwise.hpp.
 struct DepthwiseGradCut {
+    bool nine_taps;  // 3 x 3 of stride 1 or 2, whose operands stay in registers
+    bool planes;     // lanes are pixels
     PixelBox box;
     Index boxes, chunks;
     Index image_rows, image_cols;  // of x that a box reads
-    Index channel_blocks;          // of as many channels as a vector has lanes
+    Index block, channel_blocks;   // channels of a task: whole vectors where they are lanes
     Index tasks;
 };
 
@@ -236,10 +239,30 @@ struct FoldJob {
     Index begin, end;         // rows of gx
 };
 
+// The gradient of x where every group is one channel and a 3 x 3 kernel has stride 2; see
+// kernels/input_grad_depthwise.hpp. Units are pairs of rows of gx that meet the same rows of gy.
+struct DepthwiseInputGradCut {
+    Index first, pairs;            // of an image
+    Index pair_block, row_blocks;  // a task's, of one plane or one image
+    Index planes;                  // a task's, where lanes are pixels
+    Index tasks, scratch;          // elements of scratch of a task
+};
+
+template <class T>
+struct DepthwiseInputGradJob {
+    Problem problem;
+    View<const T> gy, w;
+    const T* bias;  // or null
+    const T* taps;  // where lanes are channels: [tap][channel], then the bias
+    View<T> gx;
+    DepthwiseInputGradCut cut;
+};
+
 template <class T>
 struct Kernels {
     TileShape tile;
-    Index lanes;  // of one vector
+    Index lanes;     // of one vector
+    bool has_masks;  // some lanes of a vector can be loaded
     Index max_depth_block;
     Index row_panel_lanes;  // of one step of packed rows
     Index half_rows;        // of a register tile: its halves may lie anywhere
@@ -282,11 +305,14 @@ struct Kernels {
                           Index c0, Index depth, T* u, Index u_pitch);
     Index (*weight_grad_scratch)(const WeightGradBlocking& blocking);  // elements
     void (*weight_grad_task)(const WeightGradJob<T>& job, Index task, T* scratch);
+    bool holds_nine_taps;  // registers for as many sums, and the pixels of x that they meet
     Index (*depthwise_grad_scratch)(const Problem& problem, const DepthwiseGradCut& cut);
     void (*depthwise_grad_task)(const DepthwiseGradJob<T>& job, Index task, T* scratch);
     void (*fold_rows)(const FoldJob<T>& job);
     // Adds the bias and applies the activation to `count` elements; `bias_step` is 1 or 0.
     void (*finish_row)(T* y, Index count, const T* bias, int bias_step, Activation activation);
+    void (*input_grad_planes)(const DepthwiseInputGradJob<T>& job, Index task, T* scratch);
+    void (*input_grad_pixels)(const DepthwiseInputGradJob<T>& job, Index task, T* scratch);
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };

@@ -2,16 +2,13 @@
 // the sums of all taps stay in registers while the pixels of a box pass by.
 #pragma once
 
-#include "kernels/gemm_tile.hpp"
-#include "kernels/pixel_boxes.hpp"
-#include "kernels/weight_grad_store.hpp"
+#include "kernels/weight_grad_pixels.hpp"
+#include "kernels/weight_grad_planes.hpp"
 
 namespace fastconv {
 namespace FASTCONV_ISA {
 namespace {
 
-// Sums of one tile of taps: the other registers hold a pixel of gy and one of x.
-constexpr int kTapSums = kRows * kVectors;
 constexpr int kMostTapColumns = 7;
 // Columns of x for which its rows are read in place.
 constexpr Index kLongRow = 28;
@@ -86,16 +83,23 @@ struct DepthwiseGradSizes {
 template <class T>
 DepthwiseGradSizes depthwise_grad_sizes(const Problem& problem, const DepthwiseGradCut& cut) {
     constexpr Index kL = kLanes<T>;
-    return {problem.k / problem.groups * problem.r * problem.s * kL,
+    return {problem.k / problem.groups * problem.r * problem.s * cut.block,
             cut.box.images * cut.image_rows * cut.image_cols * kL,
             cut.box.images * cut.box.rows * cut.box.cols * kL};
 }
 
 template <class T>
 Index depthwise_grad_scratch(const Problem& problem, const DepthwiseGradCut& cut) {
-    const DepthwiseGradSizes size = depthwise_grad_sizes<T>(problem, cut);
     constexpr Index kLine = 64 / Index(sizeof(T));
-    return ceil_div(size.sums + size.x + size.gy, kLine) * kLine;
+    Index elements;
+    if (cut.planes) {
+        const PlaneSizes size = plane_sizes<T>(problem, cut);
+        elements = size.sums + size.zeros + size.x + size.gy;
+    } else {
+        const DepthwiseGradSizes size = depthwise_grad_sizes<T>(problem, cut);
+        elements = size.sums + size.x + size.gy + kLanes<T>;
+    }
+    return ceil_div(elements, kLine) * kLine;
 }
 
 // Adds the products of a box, all taps, to the sums of one output channel of each group.
@@ -233,34 +237,80 @@ void add_rows(const DepthwiseGradTask<T>& task, const Box& box) {
     }
 }
 
+// Whether the taps of whole vectors of channels may be read where they are, pixel by pixel.
 template <class T>
-void depthwise_grad_task(const DepthwiseGradJob<T>& job, Index index, T* memory) {
+bool reads_pixels(const DepthwiseGradJob<T>& job) {
+    return kHoldsNineTaps && job.cut.nine_taps && job.x.stride[1] == 1 && job.gy.stride[1] == 1 &&
+           job.problem.k == job.problem.c && job.problem.pad_mode == PadMode::kConstant;
+}
+
+// From the pixels of a box to those of the next one.
+inline Index next_box(const Problem& problem, const Box& box, Index stride, Index image,
+                      Index row) {
+    return box.rows == problem.p ? box.images * image : box.rows * stride * row;
+}
+
+// Adds a box to the sums of each vector of the task's channels.
+template <class T>
+void add_vectors(const DepthwiseGradTask<T>& block, const DepthwiseGradJob<T>& job, const Box& box,
+                 const T* zeros) {
     constexpr Index kL = kLanes<T>;
     const Problem& problem = job.problem;
-    const DepthwiseGradCut& cut = job.cut;
-    const Index channel = index % cut.channel_blocks * kL, chunk = index / cut.channel_blocks;
-    const Index channels = least(kL, problem.c - channel), outputs = problem.k / problem.groups;
-    const DepthwiseGradSizes size = depthwise_grad_sizes<T>(problem, cut);
-    T *sums = memory, *x_copy = sums + size.sums, *gy_copy = x_copy + size.x;
-    fill_zero(sums, size.sums);
-    DepthwiseGradTask<T> task{problem, cut, job.x, job.gy, channels, sums, x_copy, gy_copy};
-    task.x.data += channel * task.x.stride[1];
-    task.gy.data += channel * outputs * task.gy.stride[1];
+    const Index outputs = problem.k / problem.groups, taps = problem.r * problem.s;
+    const bool pixels = reads_pixels(job);
     // where strides skip pixels, and rows are worth beginning thrice
-    const bool in_place = task.x.stride[1] == 1 && channels == kL &&
-                          problem.stride_h * problem.stride_w > 1 &&
-                          problem.q * problem.stride_w >= kLongRow;
-    const BoxRange boxes = chunk_boxes(cut.boxes, cut.chunks, chunk);
-    for (Index number = boxes.begin; number < boxes.end; ++number) {
-        const Box box = make_box(problem, cut.box, number);
-        if (in_place) {
+    const bool strided = problem.stride_h * problem.stride_w > 1 &&
+                         problem.q * problem.stride_w >= kLongRow && block.x.stride[1] == 1;
+    DepthwiseGradTask<T> task = block;
+    for (Index lane = 0; lane < block.channels; lane += kL) {
+        task.channels = least(kL, block.channels - lane);
+        task.sums = block.sums + lane * outputs * taps;
+        task.x.data = block.x.data + lane * block.x.stride[1];
+        task.gy.data = block.gy.data + lane * outputs * block.gy.stride[1];
+        const bool whole = task.channels == kL;
+        if (whole && pixels) {
+            const GradVectors<T> from{
+                problem,
+                task.x,
+                task.gy,
+                zeros,
+                next_box(problem, box, problem.stride_h, task.x.stride[0], task.x.stride[2]),
+                next_box(problem, box, 1, task.gy.stride[0], task.gy.stride[2])};
+            const auto function = problem.stride_w == 1 ? add_nine_taps<T, 1> : add_nine_taps<T, 2>;
+            function(task.sums, from, box);
+        } else if (whole && strided) {
             add_rows(task, box);
         } else {
             add_box(task, box, false);
         }
     }
+}
+
+template <class T>
+void depthwise_grad_task(const DepthwiseGradJob<T>& job, Index index, T* memory) {
+    constexpr Index kL = kLanes<T>;
+    const Problem& problem = job.problem;
+    const DepthwiseGradCut& cut = job.cut;
+    if (cut.planes) return plane_grad_task(job, index, memory);
+    const Index channel = index % cut.channel_blocks * cut.block;
+    const Index chunk = index / cut.channel_blocks;
+    const Index channels = least(cut.block, problem.c - channel);
+    const Index outputs = problem.k / problem.groups;
+    const DepthwiseGradSizes size = depthwise_grad_sizes<T>(problem, cut);
+    T *zeros = memory, *sums = zeros + kL, *x_copy = sums + size.sums, *gy_copy = x_copy + size.x;
+    fill_zero(zeros, kL + size.sums);
+    DepthwiseGradTask<T> task{problem, cut, job.x, job.gy, channels, sums, x_copy, gy_copy};
+    task.x.data += channel * task.x.stride[1];
+    task.gy.data += channel * outputs * task.gy.stride[1];
+    const BoxRange boxes = chunk_boxes(cut.boxes, cut.chunks, chunk);
+    for (Index number = boxes.begin; number < boxes.end; ++number) {
+        add_vectors(task, job, make_box(problem, cut.box, number), zeros);
+    }
     const View<T> gw = chunk_result(problem, job.gw, job.partial, chunk);
-    store_depthwise_grad(problem, gw, sums, channel, channels);
+    for (Index lane = 0; lane < channels; lane += kL) {
+        store_depthwise_grad(problem, gw, sums + lane * outputs * problem.r * problem.s,
+                             channel + lane, least(kL, channels - lane));
+    }
 }
 
 }  // namespace
