@@ -83,9 +83,17 @@ auto with_float(Element element, Body body) {
     throw std::invalid_argument("computes float32 and float64 alone");
 }
 
+// The same, and floats of 16 bits.
+template <class Body>
+auto with_any_float(Element element, Body body) {
+    if (element == Element::kFloat16) return body(Float16{});
+    if (element == Element::kBfloat16) return body(Bfloat16{});
+    return with_float(element, body);
+}
+
 void weight_grad(const Problem& problem, const py::array& x, const py::array& gy,
                  const py::array& gw, const Resources& resources) {
-    with_float(problem.element, [&](auto zero) {
+    with_any_float(problem.element, [&](auto zero) {
         using T = decltype(zero);
         const Problem& d = problem;
         const WeightGradOperands<T> arrays{view<const T>(x, {d.n, d.c, d.h, d.w}, "x"),
@@ -101,7 +109,7 @@ void weight_grad(const Problem& problem, const py::array& x, const py::array& gy
 }
 
 py::tuple weight_grad_algorithm(const Problem& problem, const Resources& resources) {
-    return with_float(problem.element, [&](auto zero) {
+    return with_any_float(problem.element, [&](auto zero) {
         const auto& chosen = choose_weight_grad<decltype(zero)>(problem);
         const Footprint footprint = chosen.footprint(problem, resources);
         return py::make_tuple(chosen.name, footprint.scratch_bytes, footprint.threads);

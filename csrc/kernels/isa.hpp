@@ -15,6 +15,7 @@
 #include "kernels/peak.hpp"
 #include "kernels/weight_grad.hpp"
 #include "kernels/weight_grad_depthwise.hpp"
+#include "kernels/weight_grad_grouped.hpp"
 #include "kernels/winograd.hpp"
 
 namespace fastconv {
@@ -57,6 +58,12 @@ constexpr Kernels<T> kernels() {
     table.weight_grad_task = weight_grad_task<T>;
     table.depthwise_grad_scratch = depthwise_grad_scratch<T>;
     table.depthwise_grad_task = depthwise_grad_task<T>;
+    table.grouped_grad_scratch = grouped_grad_scratch<T>;
+    table.grouped_grad_task = grouped_grad_task<T>;
+    if constexpr (sizeof(T) == sizeof(float)) {
+        table.float16_grads = half_grads<Float16>();
+        table.bfloat16_grads = half_grads<Bfloat16>();
+    }
     table.peak_loop = peak_loop<T>;
     return table;
 }

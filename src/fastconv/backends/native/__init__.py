@@ -30,6 +30,8 @@ ELEMENTS = {
 }
 #: Dtypes whose gradients of w have kernels of their own.
 GRADIENTS = ("float32", "float64")
+#: The same where what a box of pixels reads can be widened: a border of zeros.
+HALF_GRADIENTS = ("float16", "bfloat16")
 _CODES = {name: code for code, name in enumerate(ELEMENTS)}
 
 _native: Any = None
@@ -74,7 +76,11 @@ def supports(problem: ConvProblem, options: Options) -> str | None:
 
 def computes(problem: ConvProblem) -> bool:
     """Whether the extension computes a problem other than y of images: the gradient of w."""
-    return problem.result == "w" and problem.spatial == 2 and problem.dtype in GRADIENTS
+    if problem.result != "w" or problem.spatial != 2:
+        return False
+    if problem.dtype in HALF_GRADIENTS:
+        return problem.out_dtype == problem.dtype and problem.pad_mode == "constant"
+    return problem.dtype in GRADIENTS
 
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:
