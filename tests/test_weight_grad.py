@@ -267,6 +267,27 @@ def test_same_bits_wherever_operands_lie() -> None:
             assert np.isnan(room[::2]).all()
 
 
+def test_operands_that_overlap() -> None:
+    """Channels and pixels that are both neighbours in memory, and ones that repeat."""
+    for dtype, steps in itertools.product(FLOATS + HALVES, ((1, 1), (0, 1), (1, 0), (0, 0))):
+        grad = dense(40, 48, 6, 7, 1, 1, n=2, layout="NHWC")
+        grad = replace(grad, dtype=dtype)
+        x, gy = grad.operands("integers")
+        for which, operand in enumerate((x, gy)):
+            size = operand.itemsize
+            values = np.ascontiguousarray(operand).reshape(-1)
+            shape = operand.transpose(0, 2, 3, 1).shape
+            strides = (97 * size, 11 * size, steps[0] * size, steps[1] * size)
+            view = np.lib.stride_tricks.as_strided(values, shape, strides, writeable=False)
+            held = [in_layout(x, "NHWC"), in_layout(gy, "NHWC")]
+            held[which] = view.copy()
+            options: dict[str, Any] = {"layout": "NHWC", "backend": "native"}
+            want = fastconv.conv2d_weight_grad(held[0], grad.w, held[1], **options)
+            held[which] = view
+            got = fastconv.conv2d_weight_grad(held[0], grad.w, held[1], **options)
+            assert_same_bits(got, want, f"{dtype}, {steps}, operand {which}")
+
+
 def test_special_values() -> None:
     """NaN and infinities where the sum of all products puts them, border zeros among them."""
     for base, layout in itertools.product(

@@ -63,7 +63,9 @@ void read_in_place(WeightGradBlocking& b, const Problem& problem,
         b.x_in_place = inside && lanes_in_place(arrays.x, problem.stride_w);
         b.gy_in_place = rows_in_place(arrays.gy);
     } else {
-        b.x_in_place = inside && problem.r * problem.s == 1 && rows_in_place(arrays.x);
+        // every second pixel of planes fills a cache with those between them
+        b.x_in_place = inside && problem.r * problem.s == 1 && rows_in_place(arrays.x) &&
+                       (problem.stride_w == 1 || arrays.x.stride[1] == 1);
         b.gy_in_place = lanes_in_place(arrays.gy, 1);
     }
 }

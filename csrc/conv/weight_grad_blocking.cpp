@@ -31,6 +31,12 @@ constexpr double kGatherLane = 1.2;  // one element gathered
 constexpr double kRun = 10;          // beginning a run of pixels
 constexpr double kWait = 0.08;       // as in gemm_blocking.cpp
 
+// Whether rows that are channels of x are read where they are.
+bool reads_pixels_in_place(const Problem& problem) {
+    return problem.r * problem.s == 1 && taps_lie_inside(problem) &&
+           (problem.stride_w == 1 || problem.channels_last);
+}
+
 struct Model {
     const Problem& problem;
     GemmShape shape;
@@ -55,7 +61,7 @@ struct Model {
 
     double copied_rows(const WeightGradBlocking& b, double rows) const {
         if (b.channel_lanes) return 0;
-        if (taps_lie_inside(problem) && b.taps == problem.r * problem.s) return 0;
+        if (reads_pixels_in_place(problem)) return 0;
         if (b.pixel_major) {
             const double run = double(problem.s * problem.c / problem.groups);
             return double(pixels(b)) * double(problem.r) * (4 + vectors(run) * kCopyVector);
@@ -112,6 +118,17 @@ bool is_widened(const Problem& problem) {
     return problem.element == Element::kFloat16 || problem.element == Element::kBfloat16;
 }
 
+// Pixels of a box. While tiles of few results compute one, the next is fetched, channels last: the
+// second-level cache holds both.
+Index box_pixels(const Problem& problem, Index item_bytes) {
+    constexpr Index kFetchedBytes = 256 << 10, kLeastPixels = 128;
+    const Index most = kBoxPixels * 4 / item_bytes;
+    const Index results = problem.k * problem.c / problem.groups * problem.r * problem.s;
+    if (!problem.channels_last || results > kMostChunkSums) return most;
+    const Index fit = kFetchedBytes / ((problem.k + problem.c) * item_bytes);
+    return std::clamp(fit, std::min(kLeastPixels, most), most);
+}
+
 WeightGradBlocking start(const Problem& problem, const GemmShape& shape, bool channel_lanes) {
     const Index channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
     WeightGradBlocking b{};
@@ -120,7 +137,7 @@ WeightGradBlocking start(const Problem& problem, const GemmShape& shape, bool ch
     b.taps = channel_lanes ? problem.r * problem.s : 1;
     b.rows = channel_lanes ? outputs : channels * problem.r * problem.s;
     b.pixel_major = problem.channels_last && (channel_lanes || b.rows <= kMostPixelRows);
-    b.box = make_pixel_box(problem, kBoxPixels * 4 / shape.item_bytes);
+    b.box = make_pixel_box(problem, box_pixels(problem, shape.item_bytes));
     b.boxes = count_boxes(problem, b.box);
     b.chunks = count_chunks(problem, b.boxes);
     b.step_h = problem.r == 1 ? problem.stride_h : 1;
@@ -132,7 +149,7 @@ WeightGradBlocking start(const Problem& problem, const GemmShape& shape, bool ch
     b.row_tile = ceil_div(b.rows, ceil_div(b.rows, shape.tile.rows));
     if (is_widened(problem)) {
         b.gy_in_place = channel_lanes;
-        b.x_in_place = !channel_lanes && b.rows == channels && taps_lie_inside(problem);
+        b.x_in_place = !channel_lanes && reads_pixels_in_place(problem);
     }
     return b;
 }
