@@ -17,6 +17,8 @@ namespace {
 template <class T>
 struct NextPixels {
     static constexpr Index kLine = 64 / Index(sizeof(T));
+    // more would drive out what the box itself reads
+    static constexpr Index kMost = (320 << 10) / Index(sizeof(T));
     const T* data[2] = {};  // of x and of gy
     Index tiles[2] = {};    // that fetch it
     Index step = 0, pixels = 0;
@@ -55,6 +57,7 @@ NextPixels<T> next_pixels(const GradTask<T>& task, const Index* row_offset, cons
                        : whole                                ? next.images * x.stride[0]
                                                               : rows * x.stride[2];
     const Index of_gy = next.pixels() * gy.stride[3], each = fetched.pixels * fetched.step;
+    if (of_x + of_gy > NextPixels<T>::kMost) return fetched;
     fetched.data[0] = x.data + next.n * x.stride[0] + (whole ? 0 : top * x.stride[2]);
     fetched.data[1] =
         gy.data + next.n * gy.stride[0] + next.p * gy.stride[2] + next.q * gy.stride[3];
