@@ -94,9 +94,17 @@ auto with_float(Element element, Body body) {
     throw std::invalid_argument("computes float32 and float64 alone");
 }
 
+// The same, and floats of 16 bits.
+template <class Body>
+auto with_any_float(Element element, Body body) {
+    if (element == Element::kFloat16) return body(Float16{});
+    if (element == Element::kBfloat16) return body(Bfloat16{});
+    return with_float(element, body);
+}
+
 void weight_grad(const Problem& problem, const py::array& x, const py::array& gy,
                  const py::array& gw, const Resources& resources) {
-    with_float(problem.element, [&](auto zero) {
+    with_any_float(problem.element, [&](auto zero) {
         using T = decltype(zero);
         const Problem& d = problem;
         const WeightGradOperands<T> arrays{view<const T>(x, {d.n, d.c, d.h, d.w}, "x"),
@@ -112,7 +120,7 @@ void weight_grad(const Problem& problem, const py::array& x, const py::array& gy
 }
 
 py::tuple weight_grad_algorithm(const Problem& problem, const Resources& resources) {
-    return with_float(problem.element, [&](auto zero) {
+    return with_any_float(problem.element, [&](auto zero) {
         const auto& chosen = choose_weight_grad<decltype(zero)>(problem);
         const Footprint footprint = chosen.footprint(problem, resources);
         return py::make_tuple(chosen.name, footprint.scratch_bytes, footprint.threads);
@@ -340,7 +348,7 @@ py::object make_direct(const Problem& problem, const Resources& resources, int r
 py::object make_weight_grad_direct(const Problem& problem, const Resources& resources, int rank,
                                    int spatial, bool flipped) {
     if (is_empty(problem)) return py::none();
-    return with_float(problem.element, [&](auto zero) {
+    return with_any_float(problem.element, [&](auto zero) {
         const Form form{rank, spatial, problem.channels_last};
         return direct_function(
             std::make_unique<DirectWeightGrad<decltype(zero)>>(problem, resources, form, flipped),

@@ -18,10 +18,11 @@ from support.judge import MARGIN, THREADS, assert_same_bits
 import fastconv
 from fastconv import ConvProblem, accuracy, calls
 from fastconv.backends import native, reference
-from fastconv.dtypes import Promotion
+from fastconv.dtypes import Promotion, as_dtype
 
 Array = np.ndarray[Any, Any]
 FLOATS = ("float32", "float64")
+HALVES = ("float16", "bfloat16")
 
 
 @pytest.fixture(autouse=True)
@@ -51,9 +52,14 @@ class Grad:
         rng = np.random.default_rng(len(values) + sum(self.x))
         problem = self.problem
         shapes = self.x, (problem.n, problem.k, problem.p, problem.q)
-        if values == "integers":
-            return tuple(rng.integers(-4, 5, s).astype(self.dtype) for s in shapes)
-        return tuple(rng.standard_normal(s).astype(self.dtype) for s in shapes)
+        dtype = as_dtype(self.dtype)
+        if values != "integers":
+            return tuple(rng.standard_normal(s).astype(dtype) for s in shapes)
+        x, gy = (rng.integers(-4, 5, s).astype(dtype) for s in shapes)
+        if self.dtype in HALVES:  # few products: their sums are exact in the result
+            pixels = max(1, problem.n * problem.p * problem.q)
+            gy[rng.random(gy.shape) > 4 / pixels] = 0
+        return x, gy
 
 
 def in_layout(array: Array, layout: str) -> Array:
@@ -63,7 +69,7 @@ def in_layout(array: Array, layout: str) -> Array:
 
 def compute(grad: Grad, x: Array, gy: Array, **options: Any) -> Array:
     """Run the operator into an `out` full of NaN between margins that must stay untouched."""
-    buffer = np.empty(int(np.prod(grad.w)) + 2 * MARGIN, grad.dtype)
+    buffer = np.empty(int(np.prod(grad.w)) + 2 * MARGIN, as_dtype(grad.dtype))
     buffer.view(np.uint8)[...] = 0xFF
     out = buffer[MARGIN:-MARGIN].reshape(grad.w)
     layout = grad.options.get("layout", "NCHW")
@@ -98,6 +104,12 @@ def depthwise(c: int, h: int, w: int, r: int, s: int, each: int = 1, **options: 
     return Grad((options.pop("n", 2), c, h, w), (c * each, 1, r, s), {"groups": c, **options})
 
 
+def grouped(groups: int, c: int, k: int, h: int, w: int, r: int, s: int, **options: Any) -> Grad:
+    """Groups of c channels that k outputs read."""
+    x = (options.pop("n", 2), groups * c, h, w)
+    return Grad(x, (groups * k, c, r, s), {"groups": groups, **options})
+
+
 GRADS = [
     dense(3, 40, 30, 41, 7, 7, stride=2, pad=3),  # few channels: taps are rows
     dense(1, 3, 9, 40, 3, 3, pad=1),
@@ -118,6 +130,17 @@ GRADS = [
     dense(6, 4, 40, 1, 40, 1, pad=((39, 0), (0, 0))),
     Grad((2, 12, 9, 9), (15, 4, 3, 3), {"groups": 3, "pad": 1}),
     Grad((2, 36, 7, 7), (34, 18, 3, 3), {"groups": 2, "pad": 1}),
+    dense(96, 40, 20, 24, 1, 1, n=3),  # several boxes of several panels, every pixel whole
+    dense(80, 40, 13, 18, 3, 3, pad=1, n=3),
+    dense(40, 33, 21, 37, 1, 1, stride=2),  # every second pixel of planes
+    dense(40, 33, 9, 34, 1, 1, stride=(1, 2)),
+    grouped(32, 4, 4, 14, 15, 3, 3, pad=1),  # vectors of several groups
+    grouped(5, 8, 8, 9, 30, 3, 3, pad=1, stride=2, n=3),
+    grouped(9, 3, 5, 12, 11, 3, 2, pad=(1, 0), dilation=(1, 2)),
+    grouped(17, 2, 1, 10, 33, 1, 1, stride=2),
+    grouped(6, 1, 2, 8, 9, 5, 5, pad=2),
+    grouped(8, 4, 4, 70, 64, 3, 3, pad=1, n=2),  # chunks
+    grouped(70, 2, 2, 5, 6, 1, 3, pad=((0, 0), (3, 1)), n=9),  # several vectors a task
     depthwise(5, 9, 11, 3, 3, pad=1),
     depthwise(32, 14, 14, 3, 3, pad=1, stride=2),
     depthwise(33, 30, 21, 5, 5, pad=2),
@@ -131,17 +154,20 @@ GRADS = [
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", FLOATS + HALVES)
 @pytest.mark.parametrize("grad", GRADS, ids=lambda g: f"{g.x}-{g.w}".replace(" ", ""))
 def test_definition(grad: Grad, dtype: str, layout: str) -> None:
     judge(replace(grad, dtype=dtype, options={**grad.options, "layout": layout}))
 
 
 EVERY_ISA = """
+import itertools
 from dataclasses import replace
 from test_weight_grad import GRADS, judge
 for grad in GRADS:
-    for layout, dtype in (("NCHW", "float32"), ("NHWC", "float64")):
+    for layout, dtype in itertools.product(
+        ("NCHW", "NHWC"), ("float32", "float64", "float16", "bfloat16")
+    ):
         judge(replace(grad, dtype=dtype, options={**grad.options, "layout": layout}))
 """
 
@@ -157,6 +183,7 @@ def test_borders_that_repeat_pixels(mode: str, layout: str) -> None:
         dense(3, 5, 9, 12, 3, 5, pad=((4, 2), (1, 3)), stride=(1, 2)),
         dense(33, 20, 7, 6, 3, 3, pad=3),
         depthwise(18, 7, 9, 3, 3, pad=((3, 1), (2, 5)), stride=(2, 1)),
+        grouped(5, 4, 4, 7, 9, 3, 3, pad=((3, 1), (2, 5)), stride=(2, 1)),
     ):
         judge(replace(grad, options={**grad.options, "pad_mode": mode, "layout": layout}))
 
@@ -164,7 +191,7 @@ def test_borders_that_repeat_pixels(mode: str, layout: str) -> None:
 def random_grad(rng: random.Random) -> Grad | None:
     groups, c, k = rng.choice([1, 1, 2, 3]), rng.choice([1, 3, 5, 16, 17, 33]), rng.randint(1, 34)
     if rng.random() < 0.3:
-        groups, c, k = rng.randint(2, 20), 1, rng.randint(1, 3)
+        groups, c, k = rng.randint(2, 20), rng.choice([1, 2, 4, 7]), rng.randint(1, 9)
     kernel = rng.choice([1, 1, 2, 3, 5]), rng.choice([1, 1, 2, 3, 8])
     stride, dilation = ((rng.choice([1, 1, 2, 3]), rng.choice([1, 1, 2, 3])) for _ in range(2))
     image = rng.randint(1, 20), rng.choice([1, 5, 7, 14, 16, 23, 60])
@@ -178,7 +205,7 @@ def random_grad(rng: random.Random) -> Grad | None:
         "layout": rng.choice(["NCHW", "NHWC"]), "flip": rng.random() < 0.2,
     }  # fmt: skip
     x = (rng.choice([1, 1, 2, 5]), groups * c, *image)
-    grad = Grad(x, (groups * k, c, *kernel), options, rng.choice(FLOATS))
+    grad = Grad(x, (groups * k, c, *kernel), options, rng.choice(FLOATS + HALVES))
     return grad if grad.problem.cost.macs < 1 << 21 else None
 
 
@@ -198,6 +225,9 @@ def test_same_bits_for_any_number_of_threads(layout: str) -> None:
         dense(40, 50, 30, 30, 3, 3, pad=1),
         dense(3, 64, 64, 64, 7, 7, stride=2, pad=3, n=3),
         depthwise(24, 56, 56, 3, 3, pad=1, n=4),
+        grouped(16, 4, 4, 56, 56, 3, 3, pad=1, n=2),
+        replace(dense(64, 64, 28, 28, 1, 1, n=4), dtype="bfloat16"),
+        replace(grouped(16, 4, 4, 56, 56, 3, 3, pad=1, n=2), dtype="float16"),
     ):
         grad = replace(grad, options={**grad.options, "layout": layout})
         x, gy = grad.operands("normal")
@@ -215,6 +245,9 @@ def test_same_bits_wherever_operands_lie() -> None:
         dense(32, 48, 17, 18, 3, 3),
         dense(48, 32, 17, 18, 1, 1),
         depthwise(32, 17, 18, 3, 3),
+        grouped(8, 4, 4, 17, 18, 3, 3),
+        replace(dense(48, 32, 17, 18, 3, 3, pad=1), dtype="float16"),
+        replace(dense(3, 32, 17, 18, 3, 3, pad=1), dtype="bfloat16"),
     ):
         x, gy = grad.operands("normal")
         want = compute(grad, x, gy)
@@ -235,6 +268,27 @@ def test_same_bits_wherever_operands_lie() -> None:
             assert np.isnan(room[::2]).all()
 
 
+def test_operands_that_overlap() -> None:
+    """Channels and pixels that are both neighbours in memory, and ones that repeat."""
+    for dtype, steps in itertools.product(FLOATS + HALVES, ((1, 1), (0, 1), (1, 0), (0, 0))):
+        grad = dense(40, 48, 6, 7, 1, 1, n=2, layout="NHWC")
+        grad = replace(grad, dtype=dtype)
+        x, gy = grad.operands("integers")
+        for which, operand in enumerate((x, gy)):
+            size = operand.itemsize
+            values = np.ascontiguousarray(operand).reshape(-1)
+            shape = operand.transpose(0, 2, 3, 1).shape
+            strides = (97 * size, 11 * size, steps[0] * size, steps[1] * size)
+            view = np.lib.stride_tricks.as_strided(values, shape, strides, writeable=False)
+            held = [in_layout(x, "NHWC"), in_layout(gy, "NHWC")]
+            held[which] = view.copy()
+            options: dict[str, Any] = {"layout": "NHWC", "backend": "native"}
+            want = fastconv.conv2d_weight_grad(held[0], grad.w, held[1], **options)
+            held[which] = view
+            got = fastconv.conv2d_weight_grad(held[0], grad.w, held[1], **options)
+            assert_same_bits(got, want, f"{dtype}, {steps}, operand {which}")
+
+
 def test_special_values() -> None:
     """NaN and infinities where the sum of all products puts them, border zeros among them."""
     for base, layout in itertools.product(
@@ -243,6 +297,7 @@ def test_special_values() -> None:
             dense(32, 32, 9, 10, 3, 3, pad=1),
             depthwise(18, 9, 10, 3, 3, pad=1),
             depthwise(16, 9, 10, 3, 3, pad=1, stride=2),
+            grouped(5, 4, 4, 9, 10, 3, 3, pad=1),
         ),
         ("NCHW", "NHWC"),
     ):
@@ -269,6 +324,7 @@ def test_names_and_scratch() -> None:
         (dense(256, 256, 56, 56, 3, 3, pad=1, n=8), "weight_grad_gemm"),
         (dense(64, 64, 1, 100_000, 1, 3, n=1), "weight_grad_gemm"),
         (depthwise(64, 112, 112, 3, 3, pad=1, n=8), "weight_grad_depthwise"),
+        (grouped(32, 4, 4, 56, 56, 3, 3, pad=1, n=8), "weight_grad_grouped"),
     ):
         for layout in ("NCHW", "NHWC"):
             options = {**grad.options, "layout": layout}
@@ -297,15 +353,15 @@ def fenced(fence: Fence) -> int:
     calls = 0
     for c, k, (h, w), r, pad, layout, dtype in itertools.product(
         (1, 5, 16, 19), (1, 3, 16, 21), ((3, 5), (6, 7), (1, 17)), (1, 3), (0, 1),
-        ("NCHW", "NHWC"), FLOATS,
+        ("NCHW", "NHWC"), FLOATS + HALVES[:1],
     ):  # fmt: skip
         if r > min(h, w) + 2 * pad:
             continue
-        for groups in {1, c}:
+        for groups in {1, c, 4 if c % 4 == 0 and k < 9 else 1}:
             shape = (k * groups, c // groups, r, r)
             grad = Grad((1, c, h, w), shape, {"pad": pad, "groups": groups}, dtype)
             x, gy = (in_layout(a, layout) for a in grad.operands("integers"))
-            out = np.empty(shape, dtype)
+            out = np.empty(shape, as_dtype(dtype))
             for which, side in itertools.product(range(3), ("before", "after")):
                 held = [x, gy, out]
                 if held[which].nbytes > 16 * 4096:

@@ -31,21 +31,29 @@ const WeightGradAlgorithm<T>& weight_grad_gemm();
 template <class T>
 const WeightGradAlgorithm<T>& weight_grad_depthwise();
 template <class T>
+const WeightGradAlgorithm<T>& weight_grad_grouped();
+template <class T>
+bool takes_weight_grad_grouped(const Problem& problem);
+template <class T>
 bool takes_weight_grad_depthwise(const Problem& problem);
 
 // Boxes of at most so many pixels, and how many there are.
 PixelBox make_pixel_box(const Problem& problem, Index pixels);
 Index count_boxes(const Problem& problem, const PixelBox& box);
 
-// Elements of all sums of several chunks; 0 where there is one.
-inline Index partial_elements(const Problem& problem, Index chunks) {
+// Elements of the sums of all chunks; 0 of a single one, unless it is `rounded` afterwards.
+inline Index partial_elements(const Problem& problem, Index chunks, bool rounded = false) {
     const Index outputs = problem.k * (problem.c / problem.groups) * problem.r * problem.s;
-    return chunks > 1 ? chunks * outputs : 0;
+    return chunks > 1 || rounded ? chunks * outputs : 0;
 }
 
-// gw = the sum of `chunks` arrays (K, C/groups, R, S), in their order; zeros of none.
-template <class T>
-Status add_chunks(const Problem& problem, const View<T>& gw, const T* partial, Index chunks,
+// gw = the sum of `chunks` arrays (K, C/groups, R, S), in their order, rounded to S; zeros of none.
+template <class T, class S>
+Status add_chunks(const Problem& problem, const View<S>& gw, const T* partial, Index chunks,
                   int threads, const Interrupt& interrupt);
+
+// What gradients of operands of 16 bits need of the instruction set.
+template <class S>
+const HalfGradKernels<S>& half_grads_for();
 
 }  // namespace fastconv

@@ -11,6 +11,17 @@ namespace {
 // Sums that are added at a time, and so many that one thread adds them.
 constexpr Index kSumBlock = 2048, kSerialSums = 1 << 15;
 
+inline void round_sums(float* to, const float* from, Index count) {
+    std::copy(from, from + count, to);
+}
+inline void round_sums(double* to, const double* from, Index count) {
+    std::copy(from, from + count, to);
+}
+template <class S>
+void round_sums(S* to, const float* from, Index count) {
+    half_grads_for<S>().round(to, from, count);
+}
+
 // The largest part of `size` of at most `most` that leaves parts of nearly the same size.
 Index even_part(Index size, Index most) {
     return ceil_div(size, ceil_div(size, std::clamp<Index>(most, 1, size)));
@@ -35,8 +46,17 @@ Index count_boxes(const Problem& problem, const PixelBox& box) {
            ceil_div(problem.q, box.cols);
 }
 
-template <class T>
-Status add_chunks(const Problem& problem, const View<T>& gw, const T* partial, Index chunks,
+template <>
+const HalfGradKernels<Float16>& half_grads_for<Float16>() {
+    return kernels_for<float>().float16_grads;
+}
+template <>
+const HalfGradKernels<Bfloat16>& half_grads_for<Bfloat16>() {
+    return kernels_for<float>().bfloat16_grads;
+}
+
+template <class T, class S>
+Status add_chunks(const Problem& problem, const View<S>& gw, const T* partial, Index chunks,
                   int threads, const Interrupt& interrupt) {
     const Index channels = problem.c / problem.groups, taps = problem.r * problem.s;
     const Index outputs = problem.k * channels * taps;
@@ -53,14 +73,14 @@ Status add_chunks(const Problem& problem, const View<T>& gw, const T* partial, I
                 const T* from = partial + chunk * outputs + first;
                 for (Index i = 0; i < count; ++i) sums[i] += from[i];
             }
-            if (dense) {
-                std::copy(sums, sums + count, gw.data + first);
-                return;
-            }
+            if (dense) return round_sums(gw.data + first, sums, count);
+            S rounded[kSumBlock];
+            round_sums(rounded, sums, count);
             for (Index i = 0; i < count; ++i) {
                 const Index kernel = (first + i) / taps, tap = (first + i) % taps;
                 gw.data[kernel / channels * gw.stride[0] + kernel % channels * gw.stride[1] +
-                        tap / problem.s * gw.stride[2] + tap % problem.s * gw.stride[3]] = sums[i];
+                        tap / problem.s * gw.stride[2] + tap % problem.s * gw.stride[3]] =
+                    rounded[i];
             }
         },
         interrupt);
@@ -69,15 +89,23 @@ Status add_chunks(const Problem& problem, const View<T>& gw, const T* partial, I
 
 template <class T>
 const WeightGradAlgorithm<T>& choose_weight_grad(const Problem& problem) {
-    return takes_weight_grad_depthwise<T>(problem) ? weight_grad_depthwise<T>()
-                                                   : weight_grad_gemm<T>();
+    if constexpr (sizeof(T) > 2) {
+        if (takes_weight_grad_depthwise<T>(problem)) return weight_grad_depthwise<T>();
+    }
+    return takes_weight_grad_grouped<T>(problem) ? weight_grad_grouped<T>() : weight_grad_gemm<T>();
 }
 
 template Status add_chunks(const Problem&, const View<float>&, const float*, Index, int,
                            const Interrupt&);
 template Status add_chunks(const Problem&, const View<double>&, const double*, Index, int,
                            const Interrupt&);
+template Status add_chunks(const Problem&, const View<Float16>&, const float*, Index, int,
+                           const Interrupt&);
+template Status add_chunks(const Problem&, const View<Bfloat16>&, const float*, Index, int,
+                           const Interrupt&);
 template const WeightGradAlgorithm<float>& choose_weight_grad(const Problem&);
 template const WeightGradAlgorithm<double>& choose_weight_grad(const Problem&);
+template const WeightGradAlgorithm<Float16>& choose_weight_grad(const Problem&);
+template const WeightGradAlgorithm<Bfloat16>& choose_weight_grad(const Problem&);
 
 }  // namespace fastconv

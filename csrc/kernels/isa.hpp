@@ -17,6 +17,7 @@
 #include "kernels/peak.hpp"
 #include "kernels/weight_grad.hpp"
 #include "kernels/weight_grad_depthwise.hpp"
+#include "kernels/weight_grad_grouped.hpp"
 #include "kernels/winograd.hpp"
 
 namespace fastconv {
@@ -66,6 +67,12 @@ constexpr Kernels<T> kernels() {
     table.finish_row = finish_row<T>;
     table.input_grad_planes = input_grad_planes<T>;
     table.input_grad_pixels = input_grad_pixels<T>;
+    table.grouped_grad_scratch = grouped_grad_scratch<T>;
+    table.grouped_grad_task = grouped_grad_task<T>;
+    if constexpr (sizeof(T) == sizeof(float)) {
+        table.float16_grads = half_grads<Float16>();
+        table.bfloat16_grads = half_grads<Bfloat16>();
+    }
     table.peak_loop = peak_loop<T>;
     return table;
 }

@@ -202,6 +202,44 @@ struct WeightGradJob {
     WeightGradBlocking blocking;
 };
 
+// Groups of few channels: lanes are the channels of several groups; see
+// kernels/weight_grad_grouped.hpp.
+struct GroupedGradCut {
+    PixelBox box;
+    Index boxes, chunks;
+    Index image_rows, image_cols, step_h, step_w;  // of the copy of x, as above
+    Index groups;                                  // of a vector
+    Index task_vectors, parts;                     // vectors of a task; tasks of a chunk
+};
+
+constexpr Index kMostGroupOutputs = 8;  // of a group
+
+template <class T>
+struct GroupedGradJob {
+    Problem problem;
+    View<const T> x, gy;
+    View<T> gw;
+    T* partial;
+    GroupedGradCut cut;
+};
+
+// The same of operands of 16 bits, whose boxes are widened to floats: `grad` has no views, and the
+// sums of every chunk, a single one too, go to `grad.partial`. See kernels/weight_grad_half.hpp.
+template <class S, class JOB>
+struct HalfJob {
+    JOB grad;
+    View<const S> x, gy;
+};
+
+template <class S>
+struct HalfGradKernels {
+    Index (*scratch)(const Problem& problem, const WeightGradBlocking& blocking);
+    void (*task)(const HalfJob<S, WeightGradJob<float>>& job, Index task, float* scratch);
+    Index (*grouped_scratch)(const Problem& problem, const GroupedGradCut& cut);
+    void (*grouped_task)(const HalfJob<S, GroupedGradJob<float>>& job, Index task, float* scratch);
+    void (*round)(S* to, const float* from, Index count);
+};
+
 // One input channel a group: lanes are channels, or pixels of planes; see
 // kernels/weight_grad_depthwise.hpp.
 struct DepthwiseGradCut {
@@ -303,7 +341,8 @@ struct Kernels {
     // Transforms channels [c0, c0 + depth) of one panel of output channels; `w` is one group's.
     void (*winograd_pack)(const Problem& problem, int shape, const View<const T>& w, Index panel,
                           Index c0, Index depth, T* u, Index u_pitch);
-    Index (*weight_grad_scratch)(const WeightGradBlocking& blocking);  // elements
+    // elements
+    Index (*weight_grad_scratch)(const Problem& problem, const WeightGradBlocking& blocking);
     void (*weight_grad_task)(const WeightGradJob<T>& job, Index task, T* scratch);
     bool holds_nine_taps;  // registers for as many sums, and the pixels of x that they meet
     Index (*depthwise_grad_scratch)(const Problem& problem, const DepthwiseGradCut& cut);
@@ -313,6 +352,10 @@ struct Kernels {
     void (*finish_row)(T* y, Index count, const T* bias, int bias_step, Activation activation);
     void (*input_grad_planes)(const DepthwiseInputGradJob<T>& job, Index task, T* scratch);
     void (*input_grad_pixels)(const DepthwiseInputGradJob<T>& job, Index task, T* scratch);
+    Index (*grouped_grad_scratch)(const Problem& problem, const GroupedGradCut& cut);
+    void (*grouped_grad_task)(const GroupedGradJob<T>& job, Index task, T* scratch);
+    HalfGradKernels<Float16> float16_grads;  // of Kernels<float>
+    HalfGradKernels<Bfloat16> bfloat16_grads;
     // Flops of `repeats` rounds of a loop of independent multiply-adds on registers alone.
     double (*peak_loop)(Index repeats);
 };

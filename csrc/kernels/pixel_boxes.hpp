@@ -49,10 +49,30 @@ inline void pixel_offsets(Index* offset, const Box& box, Index image, Index row,
     }
 }
 
-// Turns `count` neighbouring pixels of `channels` planes into `pitch` elements a pixel, whole
-// vectors of channels: those that do not exist are zeros. What lies `ahead` of it is fetched: rows
-// of planes are too short for the processor to see where they lead.
-template <class T>
+// Where copied pixels go: `pixel` elements apart, channels in panels of `lanes` that are `panel`
+// apart, or all of them side by side.
+struct PixelPitch {
+    Index pixel, panel = 0, lanes = Index(1) << 40;
+
+    PixelPitch(Index to_next) : pixel(to_next) {}
+    PixelPitch(Index to_next, Index to_panel, Index of_panel)
+        : pixel(to_next), panel(to_panel), lanes(of_panel) {}
+};
+
+// The first lanes of a vector of pixels of a plane that are STEP apart, of `pixels` pixels.
+template <int STEP, class T>
+inline Vec<T> load_pixels(const T* from, Index pixels) {
+    constexpr Index kL = kLanes<T>;
+    if constexpr (STEP == 1) return load_first(from, pixels);
+    const Index last = 2 * pixels - 1;  // elements up to the last pixel
+    const Vec<T> low = load_first(from, least(kL, last));
+    return even_lanes<T>(low, last > kL ? load_first(from + kL, last - kL) : Vec<T>{});
+}
+
+// Turns `count` pixels STEP apart of `channels` planes into `pitch` elements a pixel, whole vectors
+// of channels: those that do not exist are zeros. What lies `ahead` of it is fetched: rows of
+// planes are too short for the processor to see where they lead.
+template <int STEP, class T>
 void turn_pixels(T* to, Index pitch, const T* from, Index plane, Index channels, Index count,
                  Index ahead) {
     constexpr Index kL = kLanes<T>;
@@ -60,14 +80,17 @@ void turn_pixels(T* to, Index pitch, const T* from, Index plane, Index channels,
         const Index lanes = least(kL, channels - lane);
         for (Index pixel = 0; pixel < count; pixel += kL) {
             const Index pixels = least(kL, count - pixel);
-            const T* first = from + lane * plane + pixel;
-            for (Index i = 0; i < lanes; ++i) __builtin_prefetch(first + i * plane + ahead);
+            const T* first = from + lane * plane + STEP * pixel;
+            for (Index i = 0; i < lanes; ++i) {
+                __builtin_prefetch(first + i * plane + ahead);
+                if (STEP > 1) __builtin_prefetch(first + i * plane + ahead + kL);
+            }
             Vec<T> block[kL];
-            if (lanes == kL && pixels == kL) {
+            if (STEP == 1 && lanes == kL && pixels == kL) {
                 for (int i = 0; i < kL; ++i) block[i] = load(first + i * plane);
             } else {
                 for (Index i = 0; i < kL; ++i) {
-                    block[i] = i < lanes ? load_first(first + i * plane, pixels) : Vec<T>{};
+                    block[i] = i < lanes ? load_pixels<STEP>(first + i * plane, pixels) : Vec<T>{};
                 }
             }
             transpose<T>(block);
@@ -81,35 +104,58 @@ void turn_pixels(T* to, Index pitch, const T* from, Index plane, Index channels,
     }
 }
 
-// `count` pixels `step` apart whose channels are `plane` apart, as turn_pixels leaves them.
+// The channels of one pixel that lie side by side, whole vectors of them.
 template <class T>
-void gather_pixels(T* to, Index pitch, const T* from, Index plane, Index step, Index channels,
-                   Index count, Index ahead) {
+inline void copy_pixel(T* to, const PixelPitch& pitch, const T* from, Index channels, Index ahead) {
     constexpr Index kL = kLanes<T>;
-    if (step == 1) return turn_pixels(to, pitch, from, plane, channels, count, ahead);
-    const Index whole = ceil_div(channels, kL) * kL;
-    for (Index i = 0; i < count; ++i, to += pitch, from += step) {
-        if (plane == 1) {
-            Index lane = 0;
-            for (; lane + kL <= channels; lane += kL) {
-                __builtin_prefetch(from + lane + ahead);
-                store(to + lane, load(from + lane));
-            }
-            if (lane < channels) store(to + lane, load_first(from + lane, channels - lane));
-        } else {
-            copy_strided(to, from, plane, channels);
-            fill_zero(to + channels, whole - channels);
+    for (Index first = 0; first < channels; first += pitch.lanes, to += pitch.panel) {
+        const Index last = least(pitch.lanes, channels - first);
+        Index lane = 0;
+        for (; lane + kL <= last; lane += kL) {
+            __builtin_prefetch(from + first + lane + ahead);
+            store(to + lane, load(from + first + lane));
         }
+        if (lane < last) store(to + lane, load_first(from + first + lane, last - lane));
+    }
+}
+
+template <class T>
+inline void zero_pixel(T* to, const PixelPitch& pitch, Index channels) {
+    constexpr Index kL = kLanes<T>;
+    for (Index first = 0; first < channels; first += pitch.lanes, to += pitch.panel) {
+        fill_zero(to, ceil_div(least(pitch.lanes, channels - first), kL) * kL);
+    }
+}
+
+// `count` pixels `step` apart whose channels are `plane` apart, as turn_pixels leaves them; panels
+// only of channels that are neighbours.
+template <class T>
+void gather_pixels(T* to, const PixelPitch& pitch, const T* from, Index plane, Index step,
+                   Index channels, Index count, Index ahead) {
+    constexpr Index kL = kLanes<T>;
+    if (step == 1 && (plane != 1 || channels == 1)) {
+        return turn_pixels<1>(to, pitch.pixel, from, plane, channels, count, ahead);
+    }
+    if (plane == 1) {
+        for (Index i = 0; i < count; ++i, to += pitch.pixel, from += step) {
+            copy_pixel(to, pitch, from, channels, ahead);
+        }
+        return;
+    }
+    if (step == 2) return turn_pixels<2>(to, pitch.pixel, from, plane, channels, count, ahead);
+    const Index whole = ceil_div(channels, kL) * kL;
+    for (Index i = 0; i < count; ++i, to += pitch.pixel, from += step) {
+        copy_strided(to, from, plane, channels);
+        fill_zero(to + channels, whole - channels);
     }
 }
 
 // What the copy of one row of x holds: `count` pixels that lie `step` columns apart, from `column`
 // on, with the border.
 template <class T>
-void gather_bordered_row(T* to, Index pitch, const T* row, const View<const T>& x,
+void gather_bordered_row(T* to, const PixelPitch& pitch, const T* row, const View<const T>& x,
                          const Problem& problem, Index column, Index step, Index channels,
                          Index count, Index ahead) {
-    const Index whole = ceil_div(channels, Index(kLanes<T>)) * kLanes<T>;
     const Inside inside = row ? inside_lanes(column, step, count, problem.w) : Inside{count, count};
     for (Index i = 0; i < count; ++i) {
         if (i == inside.begin) i = inside.end;
@@ -117,14 +163,14 @@ void gather_bordered_row(T* to, Index pitch, const T* row, const View<const T>& 
         const Index source =
             row ? source_index(column + i * step, problem.w, problem.pad_mode) : -1;
         if (source < 0) {
-            fill_zero(to + i * pitch, whole);
+            zero_pixel(to + i * pitch.pixel, pitch, channels);
         } else {
-            gather_pixels(to + i * pitch, pitch, row + source * x.stride[3], x.stride[1], Index(0),
-                          channels, 1, 0);
+            gather_pixels(to + i * pitch.pixel, pitch, row + source * x.stride[3], x.stride[1],
+                          Index(0), channels, 1, 0);
         }
     }
     if (inside.end > inside.begin) {
-        gather_pixels(to + inside.begin * pitch, pitch,
+        gather_pixels(to + inside.begin * pitch.pixel, pitch,
                       row + (column + inside.begin * step) * x.stride[3], x.stride[1],
                       step * x.stride[3], channels, inside.end - inside.begin, ahead);
     }
@@ -136,8 +182,9 @@ struct ImageCopy {
 };
 
 template <class T>
-void gather_bordered_box(T* to, Index pitch, const View<const T>& x, const Problem& problem,
-                         const Box& box, const ImageCopy& image, Index channels) {
+void gather_bordered_box(T* to, const PixelPitch& pitch, const View<const T>& x,
+                         const Problem& problem, const Box& box, const ImageCopy& image,
+                         Index channels) {
     const Index top = box.p * problem.stride_h - problem.pad_top;
     const Index left = box.q * problem.stride_w - problem.pad_left;
     // a box at the end of the image needs less
@@ -150,7 +197,7 @@ void gather_bordered_box(T* to, Index pitch, const View<const T>& x, const Probl
         for (Index row = 0; row < rows; ++row) {
             const Index source =
                 source_index(top + row * image.step_h, problem.h, problem.pad_mode);
-            gather_bordered_row(to + (i * image.rows + row) * image.cols * pitch, pitch,
+            gather_bordered_row(to + (i * image.rows + row) * image.cols * pitch.pixel, pitch,
                                 source < 0 ? nullptr : from + source * x.stride[2], x, problem,
                                 left, image.step_w, channels, cols, image.step_h * x.stride[2]);
         }
@@ -159,14 +206,14 @@ void gather_bordered_box(T* to, Index pitch, const View<const T>& x, const Probl
 
 // The pixels of a box of gy.
 template <class T>
-void gather_box(T* to, Index pitch, const View<const T>& gy, const Problem& problem, const Box& box,
-                Index channels) {
+void gather_box(T* to, const PixelPitch& pitch, const View<const T>& gy, const Problem& problem,
+                const Box& box, Index channels) {
     const bool joined = box.cols == problem.q && gy.stride[2] == problem.q * gy.stride[3];
     const Index runs = joined ? 1 : box.rows, length = joined ? box.rows * box.cols : box.cols;
     for (Index i = 0; i < box.images; ++i) {
         const T* from =
             gy.data + (box.n + i) * gy.stride[0] + box.p * gy.stride[2] + box.q * gy.stride[3];
-        for (Index run = 0; run < runs; ++run, to += length * pitch) {
+        for (Index run = 0; run < runs; ++run, to += length * pitch.pixel) {
             gather_pixels(to, pitch, from + run * gy.stride[2], gy.stride[1], gy.stride[3],
                           channels, length, joined ? kAhead : gy.stride[2]);
         }

@@ -209,6 +209,27 @@ template <class T>
 inline Vec<T> zip_high(Vec<T> a, Vec<T> b) {
     return zip<T, kLanes<T> / 2>(a, b, AllLanes<kLanes<T>>{});
 }
+// Lane i is lane index[i] of v.
+template <class T>
+inline Vec<T> permute(Vec<T> v, IntVec<T> index) {
+#if defined(__AVX512F__)
+    // masks that say nothing, as in convert.hpp
+    if constexpr (sizeof(T) == 4) {
+        return (Vec<T>)_mm512_maskz_permutexvar_epi32(0xffff, (__m512i)index, (__m512i)v);
+    } else {
+        return (Vec<T>)_mm512_maskz_permutexvar_epi64(0xff, (__m512i)index, (__m512i)v);
+    }
+#else
+#if defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) {
+        return (Vec<T>)_mm256_permutevar8x32_epi32((__m256i)v, (__m256i)index);
+    }
+#endif
+    Vec<T> permuted;
+    for (int i = 0; i < kLanes<T>; ++i) permuted[i] = v[index[i]];
+    return permuted;
+#endif
+}
 
 }  // namespace
 }  // namespace FASTCONV_ISA

@@ -60,7 +60,7 @@ Index offset_elements(Index pixels) {
 }
 
 template <class T>
-Index weight_grad_scratch(const WeightGradBlocking& b) {
+Index weight_grad_scratch(const Problem&, const WeightGradBlocking& b) {
     const GradSizes size = grad_sizes<T>(b);
     constexpr Index kLine = 64 / Index(sizeof(T));
     const Index elements = offset_elements<T>(size.pixels) + size.sums + size.lanes + size.rows;
@@ -86,15 +86,20 @@ struct GradTask {
     Index lane0, lanes, row0, rows;
 };
 
+inline Index grad_group(const WeightGradBlocking& b, Index task) {
+    return task / (b.row_blocks * b.lane_blocks * b.chunks);
+}
+
 template <class T>
 GradTask<T> make_grad_task(const WeightGradJob<T>& job, Index index) {
     const WeightGradBlocking& b = job.blocking;
+    const Index group = grad_group(b, index);
     const Problem& problem = job.problem;
     const Index row_block = index % b.row_blocks;
     index /= b.row_blocks;
     const Index lane_block = index % b.lane_blocks;
     index /= b.lane_blocks;
-    const Index chunk = index % b.chunks, group = index / b.chunks;
+    const Index chunk = index % b.chunks;
     const Index channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
     View<const T> x = job.x, gy = job.gy;
     x.data += group * channels * x.stride[1];
@@ -136,16 +141,17 @@ GradSide<T> image_lanes(const GradTask<T>& task, const GradScratch<T>& scratch, 
     }
     const Index row = b.image_cols * kC, image = b.image_rows * row;
     const ImageCopy copy{b.image_rows, b.image_cols, b.step_h, b.step_w};
-    for (Index lane = 0; lane < task.lanes; lane += kC) {
-        View<const T> panel = x;
-        panel.data += (task.lane0 + lane) * x.stride[1];
-        gather_bordered_box(scratch.lanes + lane / kC * b.box.images * image, kC, panel, problem,
-                            box, copy, least(kC, task.lanes - lane));
+    // memory is read in order: all channels of a pixel, or rows of the planes of one panel
+    const Index panel = b.box.images * image, together = x.stride[1] == 1 ? task.lanes : kC;
+    for (Index lane = 0; lane < task.lanes; lane += together) {
+        View<const T> first = x;
+        first.data += (task.lane0 + lane) * x.stride[1];
+        gather_bordered_box(scratch.lanes + lane / kC * panel, PixelPitch(kC, panel, kC), first,
+                            problem, box, copy, least(together, task.lanes - lane));
     }
     pixel_offsets(scratch.lane_offset, box, image, problem.stride_h / b.step_h * row,
                   problem.stride_w / b.step_w * kC);
-    return {scratch.lanes, b.box.images * image, problem.dilation_h * row, problem.dilation_w * kC,
-            0};
+    return {scratch.lanes, panel, problem.dilation_h * row, problem.dilation_w * kC, 0};
 }
 
 // Lanes that are channels of gy.
@@ -159,12 +165,12 @@ GradSide<T> output_lanes(const GradTask<T>& task, const GradScratch<T>& scratch,
             gy.data + box.n * gy.stride[0] + box.p * gy.stride[2] + box.q * gy.stride[3];
         return {first + task.lane0, kC, 0, 0, 0};
     }
-    const Index pixels = box.pixels();
-    for (Index lane = 0; lane < task.lanes; lane += kC) {
-        View<const T> panel = gy;
-        panel.data += (task.lane0 + lane) * gy.stride[1];
-        gather_box(scratch.lanes + lane * pixels, kC, panel, task.problem, box,
-                   least(kC, task.lanes - lane));
+    const Index pixels = box.pixels(), together = gy.stride[1] == 1 ? task.lanes : kC;
+    for (Index lane = 0; lane < task.lanes; lane += together) {
+        View<const T> first = gy;
+        first.data += (task.lane0 + lane) * gy.stride[1];
+        gather_box(scratch.lanes + lane * pixels, PixelPitch(kC, pixels * kC, kC), first,
+                   task.problem, box, least(together, task.lanes - lane));
     }
     for (Index d = 0; d < pixels; ++d) scratch.lane_offset[d] = d * kC;
     return {scratch.lanes, pixels * kC, 0, 0, 0};

@@ -30,6 +30,8 @@ ELEMENTS = {
 }
 #: Dtypes whose gradients, and volumes, have kernels of their own.
 GRADIENTS = ("float32", "float64")
+#: The same where what a box of pixels reads can be widened: a border of zeros.
+HALF_GRADIENTS = ("float16", "bfloat16")
 #: Channels of a group, of which a volume has as many of y or of x to be a matrix product.
 LEAST_OUTPUTS, LEAST_CHANNELS = 8, 16
 #: Rows or columns from which on a kernel's phases may have ways of their own in `fast`.
@@ -99,10 +101,14 @@ def _is_product(problem: ConvProblem) -> bool:
 
 def _has_gradient(problem: ConvProblem) -> bool:
     """Whether there are kernels for a gradient of images or signals."""
-    if problem.spatial == 3 or problem.dtype not in GRADIENTS:
+    if problem.spatial == 3:
         return False
     if problem.result == "w":
-        return True
+        if problem.dtype in HALF_GRADIENTS:
+            return problem.out_dtype == problem.dtype and problem.pad_mode == "constant"
+        return problem.dtype in GRADIENTS
+    if problem.dtype not in GRADIENTS:
+        return False
     return problem.pad_mode == "constant" and max(problem.r, problem.s) < _LARGE_KERNEL
 
 
