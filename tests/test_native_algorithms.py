@@ -1,6 +1,6 @@
 """The native algorithms that read every tap in place: direct_filter, direct_signal,
-direct_channels, direct_pointwise, dot_product, and the implicit GEMM where it copies blocks of x with
-their border.
+direct_channels, direct_pointwise, dot_product, and the implicit GEMM where it copies blocks of x
+with their border.
 """
 
 from __future__ import annotations

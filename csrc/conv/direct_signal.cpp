@@ -27,44 +27,10 @@ constexpr Index kMostInputs = 4, kMostOutputs = 3, kMostInputsOfOne = 64;
 constexpr Index kDepthwiseKernel = 9, kImageChannels = 4;
 // Copies of x taken apart by a stride.
 constexpr Index kMostPhases = 8;
-// Weights of a group that are packed at once, and taps between two visits to y.
-constexpr Index kWholeWeights = 4096, kStretchTaps = 2048;
+// Weights of a group that are packed at once, and pixels under the taps between two visits to y.
+constexpr Index kWholeWeights = 4096, kStretchPixels = 2048;
 
-// What follows from the kernel alone, and so serves a plan for any image: shape and rows.
-template <class T>
-SignalBlocking kernel_blocking(const Problem& problem) {
-    const Kernels<T>& kernels = kernels_for<T>();
-    const Phases wide = make_phases(problem.s, problem.stride_w, problem.dilation_w);
-    SignalBlocking b{};
-    for (b.shape = 0; b.shape < 2; ++b.shape) {
-        const TileShape tile = kernels.signal_tiles[b.shape];
-        b.row_pitch = std::lcm(wide.step, tile.cols * kernels.lanes);
-        b.taps = b.row_pitch / wide.step * wide.period;
-        b.kernel_rows = ceil_div(problem.s, b.taps);
-        if (b.kernel_rows >= tile.rows && b.taps <= kMaxSignalTaps) break;
-    }
-    const TileShape tile = kernels.signal_tiles[b.shape];
-    b.tile_rows = tile.rows;
-    if (tile.rows == 1) {
-        b.taps = std::min(problem.s, kMaxSignalTaps / wide.period * wide.period);
-        b.row_pitch = ceil_div(b.taps, wide.period) * wide.step;
-        b.kernel_rows = ceil_div(problem.s, b.taps);
-        b.block = tile.cols * kernels.lanes;
-    } else {
-        b.block = tile.rows * b.row_pitch;
-    }
-    const Index most = std::clamp(kStretchTaps / b.taps, 2 * tile.rows, kMaxSignalRows);
-    b.stretches = ceil_div(b.kernel_rows, most);
-    const Index group = problem.k / problem.groups * (problem.c / problem.groups);
-    const Index rows = ceil_div(b.kernel_rows, b.stretches);
-    const Index all = group * b.kernel_rows * b.taps;
-    b.whole_weights = all <= kWholeWeights;
-    b.weights = b.whole_weights ? all : rows * b.taps;
-    b.extent = b.block + kernels.signal_tiles[2].cols * kernels.lanes;
-    b.window = b.extent + rows * b.taps / wide.period * wide.step + wide.step;
-    return b;
-}
-
+// Elements of scratch of one thread.
 template <class T>
 Index thread_elements(const Problem& problem, const SignalBlocking& b, bool packed) {
     const Phases wide = make_phases(problem.s, problem.stride_w, problem.dilation_w);
@@ -72,6 +38,56 @@ Index thread_elements(const Problem& problem, const SignalBlocking& b, bool pack
     const Index elements =
         (packed ? 0 : b.weights) + wide.used * b.window + problem.k / problem.groups * b.extent;
     return ceil_div(elements, line) * line;
+}
+
+template <class T>
+bool fits(const Problem& problem, const SignalBlocking& b) {
+    return thread_elements<T>(problem, b, false) * Index(sizeof(T)) <= kLeastBytes;
+}
+
+// Cuts for tiles of one shape. Rows of a tile are a whole number of tiles and of taps apart.
+template <class T>
+SignalBlocking shaped_blocking(const Problem& problem, int shape) {
+    const Kernels<T>& kernels = kernels_for<T>();
+    const TileShape tile = kernels.signal_tiles[shape];
+    const Phases wide = make_phases(problem.s, problem.stride_w, problem.dilation_w);
+    SignalBlocking b{};
+    b.shape = shape;
+    b.tile_rows = tile.rows;
+    if (tile.rows > 1) {
+        b.row_pitch = std::lcm(wide.step, tile.cols * kernels.lanes);
+        b.taps = b.row_pitch / wide.step * wide.period;
+        b.block = tile.rows * b.row_pitch;
+    } else {
+        const Index steps = std::max<Index>(1, kStretchPixels / wide.step);
+        b.taps = std::min(problem.s, std::min(kMaxSignalTaps / wide.period, steps) * wide.period);
+        b.row_pitch = ceil_div(b.taps, wide.period) * wide.step;
+        b.block = tile.cols * kernels.lanes;
+    }
+    b.kernel_rows = ceil_div(problem.s, b.taps);
+    const Index most = std::clamp(kStretchPixels / b.row_pitch, 2 * tile.rows, kMaxSignalRows);
+    b.stretches = ceil_div(b.kernel_rows, most);
+    const Index rows = ceil_div(b.kernel_rows, b.stretches);
+    const Index group = problem.k / problem.groups * (problem.c / problem.groups);
+    const Index all = group * b.kernel_rows * b.taps;
+    b.whole_weights = all <= kWholeWeights;
+    b.weights = b.whole_weights ? all : rows * b.taps;
+    b.extent = b.block + kernels.signal_tiles[2].cols * kernels.lanes;
+    b.window = b.extent + rows * b.row_pitch + wide.step;
+    return b;
+}
+
+// What follows from the kernel alone, and so serves a plan for any image: the tallest tile that the
+// kernel has rows for.
+template <class T>
+SignalBlocking kernel_blocking(const Problem& problem) {
+    for (int shape = 0; shape < 2; ++shape) {
+        const SignalBlocking b = shaped_blocking<T>(problem, shape);
+        if (b.kernel_rows >= b.tile_rows && b.taps <= kMaxSignalTaps && fits<T>(problem, b)) {
+            return b;
+        }
+    }
+    return shaped_blocking<T>(problem, 2);
 }
 
 template <class T>
@@ -102,10 +118,9 @@ bool takes(const Problem& problem, bool) {
         return false;
     }
     const Phases wide = make_phases(problem.s, problem.stride_w, problem.dilation_w);
-    // beyond them scratch is too small whatever the cut, and sizes might overflow
-    if (wide.period > kMostPhases || wide.step > kLeastBytes) return false;
-    const Index elements = thread_elements<T>(problem, kernel_blocking<T>(problem), false);
-    return elements * Index(sizeof(T)) <= kLeastBytes;
+    // beyond them scratch would be too small, whatever the cut
+    if (wide.period > kMostPhases || wide.step > kStretchPixels) return false;
+    return fits<T>(problem, kernel_blocking<T>(problem));
 }
 
 template <class T>
