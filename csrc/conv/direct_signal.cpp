@@ -21,8 +21,8 @@ constexpr double kTasksPerThread = 8;
 constexpr Index kLine = 64;
 constexpr Index kLeastBytes = 1 << 16;  // of scratch, which every thread is granted
 
-// Groups of more channels have enough reuse for a matrix product; one output channel has none.
-constexpr Index kMostInputs = 4, kMostOutputs = 3, kMostInputsOfOne = 64;
+// Groups of more channels, on either side, have enough reuse for a matrix product.
+constexpr Index kMostInputs = 4, kMostOutputs = 3;
 // Kernels up to this size on one channel of many belong to depthwise layers.
 constexpr Index kDepthwiseKernel = 9, kImageChannels = 4;
 // Copies of x taken apart by a stride.
@@ -111,9 +111,8 @@ int threads_for(const Problem& problem, int threads) {
 template <class T>
 bool takes(const Problem& problem, bool) {
     const Index inputs = problem.c / problem.groups, outputs = problem.k / problem.groups;
-    if (problem.r != 1 || problem.s == 1 || outputs > kMostOutputs) return false;
-    const bool one_of_many = outputs == 1 && problem.groups == 1 && !problem.channels_last;
-    if (inputs > (one_of_many ? kMostInputsOfOne : kMostInputs)) return false;
+    if (problem.r != 1 || problem.s == 1) return false;
+    if (inputs > kMostInputs || outputs > kMostOutputs) return false;
     if (problem.groups > kImageChannels && inputs == 1 && problem.s <= kDepthwiseKernel) {
         return false;
     }
