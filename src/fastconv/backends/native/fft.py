@@ -127,9 +127,9 @@ def _thread_bytes(problem: ConvProblem, sides: tuple[int, int], lines: int) -> i
     """Scratch of one thread: a group's spectra, one sum and product, a block before and after."""
     item = np.dtype(problem.dtype).itemsize
     inputs = problem.c // problem.groups
-    before = inputs if lines > 1 else 1
-    block = lines * sides[0] * sides[1] * item
-    return lines * (inputs + 3) * _spectrum_bytes(sides, item) + (before + 2) * block
+    blocks = 2 if lines == 1 else inputs + 2  # lines of all inputs are copied at once
+    pixels = blocks * sides[0] * sides[1]
+    return lines * ((inputs + 3) * _spectrum_bytes(sides, item) + pixels * item)
 
 
 def _time(problem: ConvProblem, blocking: Blocking, fast: bool) -> float:
