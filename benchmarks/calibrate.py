@@ -49,6 +49,15 @@ def transform(module: Any, dtype: str, budget: float) -> float:
     return _line(times)[0]
 
 
+def lines(module: Any, dtype: str, budget: float) -> float:
+    """Nanoseconds of a pixel of a transform of several lines in either direction."""
+    block = np.ones((fft.LINES[0], fft.LENGTHS[3]), dtype)
+    spectra = module.rfft(block)
+    there = seconds(partial(module.rfft, block), 3, budget)
+    back = seconds(partial(module.irfft, spectra, block.shape[1]), 3, budget)
+    return (there + back) / 2 * 1e9 / block.size
+
+
 def multiply(dtype: str, budget: float) -> float:
     """Nanoseconds a pixel of multiplying two spectra and adding the product to a third."""
     side = SIDES[-1]
@@ -95,8 +104,11 @@ def measured(budget: float) -> dict[str, dict[str, float]]:
     for dtype in DTYPES:
         pixel, call = whole_block(dtype, budget)
         both = {"SLOW_TRANSFORM": transform(np.fft, dtype, budget)}
+        both["SLOW_LINE_TRANSFORM"] = lines(np.fft, dtype, budget)
         if importlib.util.find_spec("scipy") is not None:
-            both["TRANSFORM"] = transform(importlib.import_module("scipy.fft"), dtype, budget)
+            module = importlib.import_module("scipy.fft")
+            both["TRANSFORM"] = transform(module, dtype, budget)
+            both["LINE_TRANSFORM"] = lines(module, dtype, budget)
         product = multiply(dtype, budget)
         # a block is transformed there and back, gathered and stored, and multiplied once
         move = (pixel - product) / 2 - both.get("TRANSFORM", both["SLOW_TRANSFORM"])

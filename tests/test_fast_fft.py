@@ -53,3 +53,18 @@ def test_few_spectra_at_a_time(small: None, case: Case) -> None:
             return
         assert report.scratch_bytes <= 2 << 16
         judge(case, arrays, fast(case, arrays, "fft"), "fft")
+
+
+def test_long_signals_take_them_without_being_told() -> None:
+    """The limits as they are: a room's impulse response, and filters of a few taps."""
+
+    def algorithm(taps: int, **more: object) -> str:
+        return fastconv.conv1d.explain(
+            (1, 1, 160000), (1, 1, taps), pad=taps // 2, precision="fast", backend="native", **more
+        ).algorithm
+
+    for dtype in FLOATS:
+        assert algorithm(16001, dtype=dtype) == algorithm(4097, dtype=dtype) == "fft"
+        assert algorithm(4097, dtype=dtype, dilation=3) == "fft"
+        assert algorithm(17, dtype=dtype) == algorithm(65, dtype=dtype) == "direct_signal"
+        assert algorithm(4097, dtype=dtype, stride=2) == "direct_signal"

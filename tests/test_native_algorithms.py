@@ -1,5 +1,6 @@
-"""The native algorithms that read every tap in place: direct_filter, direct_channels,
-direct_pointwise, dot_product, and the implicit GEMM where it copies blocks of x with their border.
+"""The native algorithms that read every tap in place: direct_filter, direct_signal,
+direct_channels, direct_pointwise, dot_product, and the implicit GEMM where it copies blocks of x
+with their border.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from fastconv.borders import PAD_MODES
 # strides and dilations share rows in phases.
 FILTERS = [
     Case((17, 50), (3, 3), pad=1),
-    Case((9, 31), (1, 7), pad=(0, 3)),
     Case((30, 7), (7, 1), pad=(3, 0)),
     Case((23, 61), (2, 2), pad="same"),
     Case((29, 67), (9, 10), pad="same", flip=True),
@@ -45,8 +45,31 @@ FILTERS = [
     Case((1, 3, 13, 50), (1, 3, 5, 5), pad=2, bias=True, activation="sigmoid"),
     Case((2, 4, 15, 18), (3, 4, 6, 3), stride=2, pad=(5, 1)),
     Case((1, 5, 14, 14), (5, 1, 13, 13), groups=5, pad=6),
-    Case((1, 1, 1, 600), (1, 1, 1, 400), pad=(0, 7)),
     Case((1, 1, 200, 3), (1, 1, 150, 2), pad=(60, 1)),
+]
+
+# Kernels of one row, of each of the tiles' shapes and with parts of a row: long ones in several
+# stretches, blocks inside of x and at its borders, rows that end with parts of blocks.
+SIGNALS = [
+    Case((1, 1, 1, 1500), (1, 1, 1, 3), pad=(0, 1)),
+    Case((9, 31), (1, 7), pad=(0, 3)),
+    Case((1, 1, 1, 2000), (1, 1, 1, 64), pad="same", bias=True, activation="relu"),
+    Case((1, 1, 1, 1900), (1, 1, 1, 65), pad=(0, 32), flip=True),
+    Case((2, 1, 1, 1300), (2, 1, 1, 97), pad="same"),
+    Case((1, 1, 1, 1400), (1, 1, 1, 128)),
+    Case((3, 1, 1, 1500), (1, 1, 1, 225), pad="full", bias=True),
+    Case((1, 1, 1, 2100), (1, 1, 1, 256)),
+    Case((1, 1, 1, 600), (1, 1, 1, 400), pad=(0, 7)),
+    Case((1, 2, 1, 2000), (3, 2, 1, 257), pad=(0, 100)),
+    Case((1, 1, 1, 3000), (1, 1, 1, 1025), pad="same"),
+    Case((2, 1, 1, 2500), (1, 1, 1, 2049), pad=(0, 9)),
+    Case((1, 1, 1, 4600), (1, 1, 1, 4301), pad=(0, 5), bias=True),
+    Case((1, 1, 1, 3100), (2, 1, 1, 300), dilation=(1, 3), pad=(0, 20)),
+    Case((1, 1, 1, 900), (1, 1, 1, 40), dilation=(1, 16), pad="same"),
+    Case((1, 1, 1, 3000), (1, 1, 1, 500), stride=(1, 2), pad=(0, 60)),
+    Case((1, 3, 1, 1200), (3, 3, 1, 130), stride=(1, 3), dilation=(1, 2), pad=(0, 11)),
+    Case((2, 6, 3, 700), (6, 1, 1, 31), groups=6, pad=(1, 15), bias=True),
+    Case((1, 4, 5, 300), (2, 2, 1, 100), groups=2, stride=(2, 1), pad=((1, 0), (3, 50))),
 ]
 
 # Lanes run along rows or across them; outputs come in sets, columns and rows in blocks.
@@ -101,7 +124,7 @@ POINTS = [
 
 ALGORITHM = dict.fromkeys(FILTERS, "direct_filter") | dict.fromkeys(CHANNELS, "direct_channels")
 ALGORITHM |= dict.fromkeys(GEMM, "im2col_gemm") | dict.fromkeys(DOTS, "dot_product")
-ALGORITHM |= dict.fromkeys(POINTS, "direct_pointwise")
+ALGORITHM |= dict.fromkeys(POINTS, "direct_pointwise") | dict.fromkeys(SIGNALS, "direct_signal")
 ALL = [case for case in ALGORITHM for case in (case, case.channels_last())]
 
 
@@ -112,7 +135,7 @@ def algorithm(case: Case) -> str:
 
 @pytest.mark.parametrize("case", ALGORITHM, ids=str)
 def test_the_cases_are_taken(case: Case) -> None:
-    if case.problem.groups == 1 or case.problem.c != case.problem.groups:
+    if case.problem.groups == 1 or case.problem.c != case.problem.groups or case in SIGNALS:
         assert algorithm(case) == ALGORITHM[case]
 
 
@@ -125,7 +148,19 @@ def test_accuracy(case: Case) -> None:
 
 @pytest.mark.parametrize("pad_mode", PAD_MODES)
 @pytest.mark.parametrize(
-    "case", [FILTERS[4], FILTERS[9], CHANNELS[0], CHANNELS[7], GEMM[0], GEMM[8]], ids=str
+    "case",
+    [
+        FILTERS[3],
+        FILTERS[8],
+        CHANNELS[0],
+        CHANNELS[7],
+        GEMM[0],
+        GEMM[8],
+        SIGNALS[6],
+        SIGNALS[16],
+        SIGNALS[18],
+    ],
+    ids=str,
 )
 def test_borders(case: Case, pad_mode: str) -> None:
     present("native")
@@ -134,7 +169,9 @@ def test_borders(case: Case, pad_mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [*FILTERS[:5], *FILTERS[8:13], *CHANNELS[:8], *GEMM, *DOTS, *POINTS], ids=str
+    "case",
+    [*FILTERS[:4], *FILTERS[7:12], *CHANNELS[:8], *GEMM, *DOTS, *POINTS, *SIGNALS[:9]],
+    ids=str,
 )
 def test_special_values(case: Case) -> None:
     present("native")
@@ -147,7 +184,9 @@ def test_special_values(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [FILTERS[4], FILTERS[9], *FILTERS[11:15], *CHANNELS[:8], *GEMM, *DOTS, *POINTS], ids=str
+    "case",
+    [FILTERS[3], FILTERS[8], *FILTERS[10:14], *CHANNELS[:8], *GEMM, *DOTS, *POINTS, *SIGNALS],
+    ids=str,
 )
 def test_bits_depend_on_no_threads_batch_or_alignment(case: Case) -> None:
     present("native")
@@ -185,7 +224,9 @@ def test_a_plan_has_the_call_s_bits(case: Case) -> None:
         assert (room[..., 1::2] == 7).all()
 
 
-@pytest.mark.parametrize("case", [*FILTERS[:8], *CHANNELS, *GEMM, *DOTS, *POINTS], ids=str)
+@pytest.mark.parametrize(
+    "case", [*FILTERS[:8], *CHANNELS, *GEMM, *DOTS, *POINTS, *SIGNALS], ids=str
+)
 def test_views_in_every_direction(case: Case) -> None:
     present("native")
     x, w, bias = draw(case, "spread")

@@ -38,6 +38,8 @@ struct Algorithm {
 template <class T>
 const Algorithm<T>& dot_product();
 template <class T>
+const Algorithm<T>& direct_signal();
+template <class T>
 const Algorithm<T>& direct_filter();
 template <class T>
 const Algorithm<T>& direct_channels();

@@ -11,7 +11,7 @@ const Algorithm<T>& choose(const Problem& problem, bool fast) {
         if (shape >= 0) return winograd<T>(shape);
     }
     static const Algorithm<T>* const ladder[] = {
-        &dot_product<T>(),     &depthwise<T>(),        &direct_filter<T>(),
+        &dot_product<T>(),     &depthwise<T>(),        &direct_signal<T>(), &direct_filter<T>(),
         &direct_channels<T>(), &direct_pointwise<T>(), &im2col_gemm<T>(),  // takes every problem
     };
     for (const Algorithm<T>* algorithm : ladder) {

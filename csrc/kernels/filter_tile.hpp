@@ -45,12 +45,12 @@ template <class T, int ROWS, int VECTORS, int FIRST, int LAST>
     do {
         const T* from = x + *offset;
         Vec<T> pixels[VECTORS];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int j = 0; j < VECTORS; ++j) pixels[j] = load(from + j * kLanes<T>);
 #pragma GCC unroll 8
         for (int row = FIRST; row < LAST; ++row) {
             const Vec<T> weight = splat(w[-row]);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
             for (int j = 0; j < VECTORS; ++j) acc[row][j] += weight * pixels[j];
         }
         w += taps.w_pitch;

@@ -9,6 +9,7 @@
 #include "kernels/direct_channels.hpp"
 #include "kernels/direct_filter.hpp"
 #include "kernels/direct_pointwise.hpp"
+#include "kernels/direct_signal.hpp"
 #include "kernels/dot_product.hpp"
 #include "kernels/fold.hpp"
 #include "kernels/im2col_gemm.hpp"
@@ -48,6 +49,9 @@ constexpr Kernels<T> kernels() {
     table.filter_tile = {kFilterRows, kFilterVectors};
     table.filter_pack = filter_pack<T>;
     table.filter_task = filter_task<T>;
+    table.signal_tiles = kSignalTiles;
+    table.signal_pack = signal_pack<T>;
+    table.signal_task = signal_task<T>;
     table.channel_outputs = kChannelOutputs;
     table.channels_scratch = channels_scratch<T>;
     table.channels_packed = lane_weights<T>;

@@ -95,6 +95,34 @@ struct FilterJob {
     FilterBlocking blocking;
 };
 
+// Shapes of the tiles of kernels of one row, and bounds of arrays on the stack: taps of a row of
+// such a kernel, and rows.
+constexpr int kSignalShapes = 4;
+constexpr Index kMaxSignalTaps = 512, kMaxSignalRows = 256;
+
+// How kernels of one row are cut, see conv/direct_signal.cpp: the kernel into rows of `taps` taps,
+// and y into blocks of tiles.
+struct SignalBlocking {
+    int shape;
+    Index tile_rows;
+    Index row_pitch;          // pixels from one row of a tile to the next, in x and y
+    Index taps, kernel_rows;  // the last row may have fewer taps
+    Index stretches;          // of kernel rows, with a visit to y each
+    bool whole_weights;       // all weights of a group are packed at once
+    Index weights;            // elements of scratch for packed weights
+    Index block;              // pixels of y
+    Index extent, window;     // room for a block of y, and for one phase of the x under it
+    Index blocks;             // of a row of y
+    Index units, tasks;       // blocks of all rows, groups and images
+};
+
+template <class T>
+struct SignalJob {
+    Problem problem;
+    Operands<T> arrays;
+    SignalBlocking blocking;
+};
+
 constexpr Index kMaxChannelTaps = 256;  // an array on the stack
 
 // How a direct convolution of groups of few channels is cut; see conv/direct_channels.cpp.
@@ -328,6 +356,10 @@ struct Kernels {
     TileShape filter_tile;  // rows and vectors of y
     void (*filter_pack)(const Problem& problem, const View<const T>& w, T* packed);
     void (*filter_task)(const FilterJob<T>& job, Index task, T* scratch);
+    const TileShape* signal_tiles;
+    void (*signal_pack)(const Problem& problem, const SignalBlocking& blocking,
+                        const View<const T>& w, T* packed);
+    void (*signal_task)(const SignalJob<T>& job, Index task, T* scratch);
     Index channel_outputs;  // most channels of a tile
     Index (*channels_scratch)(const Problem& problem, Index rows, Index cols, Index outputs);
     Index (*channels_packed)(const Problem& problem);  // elements of a group, or 0

@@ -47,6 +47,11 @@ TRANSFORMED = [
     Case((3, 9, 11), (4, 3, 5, 5), pad=((0, 25), (30, 0))),
     Case((1, 8, 8), (1, 1, 8, 8)),
     Case((1, 5, 6), (1, 1, 25, 25), pad="full", pad_mode="wrap"),
+    Case((1, 1, 1, 700), (1, 1, 1, 40), pad="same"),
+    Case((2, 4, 1, 300), (6, 2, 1, 33), groups=2, dilation=(1, 2), pad=(0, 50), bias=True),
+    Case((1, 3, 4, 90), (5, 3, 1, 27), pad="same", pad_mode="reflect", activation="relu"),
+    Case((3, 1, 1, 400), (2, 1, 1, 64), pad=(0, 9), flip=True).channels_last(),
+    Case((1, 1, 1, 70), (1, 1, 1, 65)),
 ]
 
 BOTH = [(case, "separable") for case in SEPARABLE[:7]] + [(c, "fft") for c in TRANSFORMED[:7]]
@@ -70,6 +75,7 @@ def lower_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fft, "LEAST_SAVED", -np.inf)
     monkeypatch.setattr(fft, "LEAST_GAIN", 0.0)
     monkeypatch.setattr(fft, "SIDES", (16, 24, 36, 40, 64))
+    monkeypatch.setattr(fft, "LENGTHS", (48, 80, 128, 140))
     forget()
 
 
