@@ -51,22 +51,25 @@ template <class T>
 void multiply_bordered(const Task<T>& task, const Scratch<T>& scratch) {
     const Blocking& b = task.blocking;
     BorderTaps<T> border(task, scratch);
-    for (Index block = 0; block < b.depth_blocks; ++block) {
-        const Depth depth = begin_depth(task, scratch, block);
-        prepare_columns(task, scratch, depth);
-        begin_image(task, scratch, depth);
-        border.begin_depth(depth.first, depth.count, scratch.x_offset);
-        for (Index panel = 0; panel * kCols<T> < task.cols; ++panel) {
-            const bool finite = scratch.col_finite[panel];
-            for_row_tiles(task, [&](const RowTile& tile) {
-                const TileSteps steps = border.steps_of(tile, finite, depth.count);
-                const RowPanel<T> a = b.borderless && steps.meets_border
-                                          ? pixel_rows(task, scratch, tile.row, tile.rows, depth)
-                                          : bordered_rows(task, scratch, tile, depth, steps);
-                multiply_tile(task, scratch, a, tile, panel, depth, steps);
-            });
+    for_passes(task, [&](const Task<T>& pass, bool first_pass) {
+        for (Index block = 0; block < b.depth_blocks; ++block) {
+            const Depth depth = begin_depth(pass, scratch, block);
+            prepare_columns(pass, scratch, depth);
+            begin_image(pass, scratch, depth, first_pass);
+            border.begin_depth(depth.first, depth.count, scratch.x_offset);
+            for (Index panel = 0; panel * kCols<T> < pass.cols; ++panel) {
+                const bool finite = scratch.col_finite[panel];
+                for_row_tiles(pass, [&](const RowTile& tile) {
+                    const TileSteps steps = border.steps_of(tile, finite, depth.count);
+                    const RowPanel<T> a =
+                        b.borderless && steps.meets_border
+                            ? pixel_rows(pass, scratch, tile.row, tile.rows, depth)
+                            : bordered_rows(pass, scratch, tile, depth, steps);
+                    multiply_tile(pass, scratch, a, tile, panel, depth, steps);
+                });
+            }
         }
-    }
+    });
 }
 
 template <class T>
@@ -75,50 +78,45 @@ void im2col_gemm_task(const GemmJob<T>& job, Index index, void* memory) {
     const Task<T> task = make_task(job, index);
     const Scratch<T> scratch = make_scratch<T>(b, memory);
     if (b.bordered) return multiply_bordered(task, scratch);
-    const Index panels = ceil_div(task.cols, Index(kCols<T>));
-    for (Index block = 0; block < b.depth_blocks; ++block) {
-        const Depth depth = begin_depth(task, scratch, block);
-        const TileSteps steps{depth.count, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset,
-                              nullptr, false};
-        prepare_columns(task, scratch, depth);
-        for_row_tiles(task, [&](const RowTile& tile) {
-            const RowPanel<T> a = b.channel_lanes
-                                      ? pixel_rows(task, scratch, tile.row, tile.rows, depth)
-                                      : kernel_rows(task, scratch, tile.row, tile.rows, depth);
-            for (Index panel = 0; panel < panels; ++panel) {
-                multiply_tile(task, scratch, a, tile, panel, depth, steps);
-            }
-        });
-    }
+    for_passes(task, [&](const Task<T>& pass, bool) {
+        const Index panels = ceil_div(pass.cols, Index(kCols<T>));
+        for (Index block = 0; block < b.depth_blocks; ++block) {
+            const Depth depth = begin_depth(pass, scratch, block);
+            const TileSteps steps{depth.count, scratch.x_offset, kEvenSteps<T, kCols<T>>.offset,
+                                  nullptr, false};
+            prepare_columns(pass, scratch, depth);
+            for_row_tiles(pass, [&](const RowTile& tile) {
+                const RowPanel<T> a = b.channel_lanes
+                                          ? pixel_rows(pass, scratch, tile.row, tile.rows, depth)
+                                          : kernel_rows(pass, scratch, tile.row, tile.rows, depth);
+                for (Index panel = 0; panel < panels; ++panel) {
+                    multiply_tile(pass, scratch, a, tile, panel, depth, steps);
+                }
+            });
+        }
+    });
 }
 
 // A plan's weights, packed as the task of the same blocking reads them.
 template <class T>
 void im2col_gemm_pack(const Problem& problem, const Blocking& b, const View<const T>& w,
                       T* packed) {
+    constexpr Index kPanels = 64;  // at a time
     const Index outputs = problem.k / problem.groups, channels = problem.c / problem.groups;
-    Index offset[kMaxDepthBlock<T>];
-    bool finite = b.channel_lanes;  // it matters there alone
+    const WeightSteps steps(w.stride, channels, problem.r, problem.s, b.taps_first);
     const Index step = b.channel_lanes ? kCols<T> : b.row_tile;
-    const Index pitch = b.channel_lanes ? kCols<T> : kStepPitch<T>;
+    const Index vectors = b.channel_lanes ? kVectors : kRowVectors<T>;
+    const Index panel = b.depth * vectors * kLanes<T>;
+    bool finite = b.channel_lanes;  // it matters there alone
     for (Index group = 0; group < problem.groups; ++group) {
-        T* to_group = packed + group * packed_group_elements<T>(b);
-        for (Index first = 0; first < b.depth; first += kMaxDepthBlock<T>) {
-            const Index depth = least(kMaxDepthBlock<T>, b.depth - first);
-            step_offsets(offset, first, depth, b.taps_first, channels, problem.r, problem.s,
-                         {w.stride[1], w.stride[2], w.stride[3]});
-            const bool dense = consecutive(offset, depth);
-            for (Index k = 0; k < outputs; k += step) {
-                const T* kernels = w.data + (group * outputs + k) * w.stride[0];
-                const Index count = least(step, outputs - k);
-                T* to = to_group + (k / step * b.depth + first) * pitch;
-                if (b.channel_lanes) {
-                    finite &=
-                        pack_kernel_panel(to, kernels, w.stride[0], count, offset, depth, dense);
-                } else {
-                    pack_kernel_steps(to, kernels, w.stride[0], count, offset, depth);
-                }
-            }
+        const T* kernels = w.data + group * outputs * w.stride[0];
+        T* to = packed + group * packed_group_elements<T>(b);
+        for (Index k = 0; k < outputs; k += kPanels * step, to += kPanels * panel) {
+            const Index count = least(kPanels * step, outputs - k);
+            bool of_panels[kPanels];
+            pack_weights<T>({to, panel, step, vectors}, kernels + k * w.stride[0], w.stride[0],
+                            count, steps, 0, b.depth, of_panels);
+            for (Index i = 0; i < ceil_div(count, step); ++i) finite &= of_panels[i];
         }
     }
     packed[problem.groups * packed_group_elements<T>(b)] = finite ? T(1) : T(0);
