@@ -103,7 +103,7 @@ def test_a_weight_that_is_not_finite_meets_the_border(case: Case) -> None:
         spoilt = w.copy()
         spoilt[where] = generator.choice([np.inf, -np.inf, np.nan])
         want = fastconv.conv2d(x, spoilt, backend="reference", **case.arguments)
-        assert np.isnan(want).any()
+        assert not np.isfinite(want).all()
         weights = view(hold(spoilt, order, sign, gap), order, sign, gap)
         plan = fastconv.plan_conv2d(weights, x.shape, backend="native", **case.arguments)
         for got in (
