@@ -14,8 +14,7 @@ namespace {
 // cutting.
 constexpr double kPackVector = 6.5;      // gathering one vector of pixels
 constexpr double kGatherVector = 30.0;   // the same, of pixels more than two apart
-constexpr double kPackKernelLane = 1.0;  // one weight into a panel of columns, from dense rows
-constexpr double kScatterLane = 3.2;     // the same from strided weights
+constexpr double kPackKernelLane = 1.0;  // one weight into a panel of columns
 constexpr double kCopyKernel = 0.15;     // one weight into a row panel
 constexpr double kTile = 30.0;           // entering and leaving a tile
 constexpr double kRowPanel = 300.0;      // the pages of y that a panel of image planes begins with
@@ -131,7 +130,6 @@ struct Model {
     const GemmShape& shape;
     Index images;  // times groups
     int threads;
-    bool dense_weights;
     double packed_rows, packed_cols;  // shares of pixel tiles that are packed
     double weight_bytes;
     double in_place_step;
@@ -149,11 +147,13 @@ struct Model {
             std::min(cols, double(ceil_div(b.cols, shape.lanes) * shape.lanes));
         const double vectors = real_cols / double(shape.lanes), depth = double(b.depth);
         const double row_tiles = fastconv::row_tiles(b, rows);
+        const double col_passes = std::ceil(cols / std::min(cols, double(b.pass_cols)));
         double step = std::max(rows, row_tiles * kFewRows) * vectors;
         double copied = 0;
         if (b.skips_border) {
             step *= inside;
-            copied = kListStep * kListedTables * (b.taps_first ? depth : double(b.depth_block));
+            copied = kListStep * kListedTables *
+                     (b.taps_first ? col_passes * depth : double(b.depth_block));
         }
         if (b.bordered && !b.borderless) {
             const ImageBlock image = image_block(problem, shape, b, Index(rows) / problem.q);
@@ -165,10 +165,10 @@ struct Model {
             const double row_vectors = double(shape.row_panel_lanes / shape.lanes);
             if (b.borderless) step += inside * row_tiles * in_place_step;
             if (!b.bordered) {
-                step += packed_rows * row_tiles * row_vectors * pack_vector;
+                step += packed_rows * row_tiles * row_vectors * pack_vector * col_passes;
                 step += (1 - packed_rows) * row_tiles * in_place_step;
             }
-            if (!b.packed) step += real_cols * (dense_weights ? kPackKernelLane : kScatterLane);
+            if (!b.packed) step += real_cols * kPackKernelLane;
         } else {
             step += packed_cols * vectors * pack_vector;
             if (!b.packed) step += rows * kCopyKernel;
@@ -237,14 +237,25 @@ Start start(const Problem& problem, const GemmShape& shape, Index thread_bytes, 
     const Index deepest = std::max<Index>(shape.max_depth_block / 8,
                                           cache / (std::min<Index>(panels, 8) * panel * item));
     const Index block = std::min(shape.max_depth_block, deepest);
+    const auto panels_within = [&](Index bytes, Index depth) {
+        return std::max<Index>(1, bytes / (depth * panel * item));
+    };
     // all taps of a channel, where a block of channels is copied
     const Index together = bordered && !b.taps_first ? problem.r * problem.s : 1;
     b.depth_blocks = ceil_div(b.depth, std::max<Index>(1, block / together) * together);
     b.depth_block = ceil_div(b.depth / together, b.depth_blocks) * together;
     b.depth_blocks = ceil_div(b.depth, b.depth_block);
     b.sums_in_scratch = channel_lanes && !problem.channels_last && b.depth_blocks > 1;
-    const Index most_panels = std::max<Index>(1, cache / (b.depth_block * panel * item));
-    const Index col_blocks = ceil_div(panels, most_panels);
+    b.pass_depth = b.depth_block;
+    b.pass_cols = panels * panel;
+    Index col_blocks = ceil_div(panels, panels_within(cache, b.depth_block));
+    if (channel_lanes && !packed && b.taps_first && problem.r * problem.s > 1) {
+        // taps lie beside each other in most weights: those of a channel are packed together
+        const Index most_blocks = room / 2 / (b.depth_block * panel * item);
+        b.pass_depth = std::clamp<Index>(most_blocks, 1, b.depth_blocks) * b.depth_block;
+        b.pass_cols = panels_within(cache, std::min(b.pass_depth, b.depth)) * panel;
+        col_blocks = 1;
+    }
     Index row_blocks = 1;
     if (b.sums_in_scratch) {
         const Index tile_bytes = shape.tile.rows * ceil_div(panels, col_blocks) * panel * item;
@@ -312,6 +323,7 @@ Blocking best_cut(const Start& begin, const Model& model, double* time) {
     }
     b.col_block = ceil_div(panels, cols) * shape.tile.cols;
     b.col_blocks = ceil_div(b.cols, b.col_block);
+    b.pass_cols = std::min(b.pass_cols, b.col_block);
     b.row_block = ceil_div(row_panels, rows) * unit;
     b.row_blocks = ceil_div(b.rows, b.row_block);
     b.tasks = model.images * b.row_blocks * b.col_blocks;
@@ -356,7 +368,6 @@ Model make_model(const Problem& problem, const GemmShape& shape, int threads) {
             shape,
             problem.n * problem.o * problem.groups,
             threads,
-            !problem.channels_last || problem.r * problem.s == 1,
             packed_share(problem, shape.tile.rows, flat),
             few_outputs(problem) ? packed_share(problem, shape.tile.cols, flat) : 1.0,
             weights,
@@ -439,9 +450,8 @@ Blocking make_sampled_blocking(const Problem& problem, const GemmShape& shape, i
                                Index thread_bytes) {
     const double weights = double(problem.k) * double(problem.c / problem.groups) *
                            double(problem.r * problem.s) * double(shape.item_bytes);
-    const Model model{
-        problem,       shape, problem.n * problem.groups, threads, true, 1, 1, weights, 0,
-        kSampleVector, 1};
+    const Model model{problem,       shape, problem.n * problem.groups, threads, 1, 1, weights, 0,
+                      kSampleVector, 1};
     Start begin = start(problem, shape, thread_bytes, true, true);
     Blocking& b = begin.blocking;
     b.taps_first = true;

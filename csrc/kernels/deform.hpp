@@ -211,51 +211,15 @@ void sample_rows(T* panel, const Moves<T>& moves, const Slice<T>& slice, Index c
     }
 }
 
-// A panel of output channels, (r, s, c), of weights whose (c, r, s) are consecutive.
-template <class T>
-void pack_dense_panel(T* panel, const T* kernels, Index pitch, Index count, Index channels,
-                      Index taps) {
-    constexpr int kC = kCols<T>, kL = kLanes<T>;
-    const Index depth = channels * taps;
-    for (Index lane = 0; lane < kC; lane += kL) {
-        const Index lanes = most(least(kL, count - lane), 0);
-        const T* from = kernels + lane * pitch;
-        Index c = 0, tap = 0;
-        for (Index d = 0; d < depth; d += kL) {
-            const Index steps = least(kL, depth - d);
-            Vec<T> block[kL];
-            for (int i = 0; i < kL; ++i) {
-                block[i] = i < lanes ? load_first(from + i * pitch + d, steps) : Vec<T>{};
-            }
-            transpose<T>(block);
-            for (int i = 0; i < steps; ++i) {
-                store(panel + (tap * channels + c) * kC + lane, block[i]);
-                if (++tap < taps) continue;
-                tap = 0;
-                ++c;
-            }
-        }
-    }
-}
-
 // Packs panel `number` of one group's weights `w` as the tasks read it.
 template <class T>
 void deform_pack(const Problem& problem, const View<const T>& w, Index number, T* panel) {
     const Index channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
-    const Index taps = problem.r * problem.s, first = number * kCols<T>;
-    const Index count = least(kCols<T>, outputs - first), depth = channels * taps;
-    const T* kernels = w.data + first * w.stride[0];
-    if (w.stride[3] == 1 && w.stride[2] == problem.s && w.stride[1] == taps) {
-        return pack_dense_panel(panel, kernels, w.stride[0], count, channels, taps);
-    }
-    Index offset[kMaxDepthBlock<T>];
-    for (Index d = 0; d < depth; d += kMaxDepthBlock<T>) {
-        const Index steps = least(kMaxDepthBlock<T>, depth - d);
-        step_offsets(offset, d, steps, true, channels, problem.r, problem.s,
-                     {w.stride[1], w.stride[2], w.stride[3]});
-        pack_kernel_panel(panel + d * kCols<T>, kernels, w.stride[0], count, offset, steps,
-                          consecutive(offset, steps));
-    }
+    const Index first = number * kCols<T>, count = least(kCols<T>, outputs - first);
+    const WeightSteps steps(w.stride, channels, problem.r, problem.s, true);
+    bool finite;
+    pack_weights<T>({panel, 0, kCols<T>, kVectors}, w.data + first * w.stride[0], w.stride[0],
+                    count, steps, 0, channels * problem.r * problem.s, &finite);
 }
 
 template <class T>

@@ -11,7 +11,7 @@ namespace {
 // A stretch of the reduction.
 struct Depth {
     Index first, count;
-    bool dense_weights;  // its steps are consecutive in w
+    bool dense_weights;  // its steps are consecutive in w, where weights are rows
     bool opens, closes;  // the reduction begins, ends here
 };
 
@@ -36,7 +36,7 @@ Depth begin_depth(const Task<T>& task, const Scratch<T>& scratch, Index block) {
                                copied ? b.image.plane : problem.dilation_d * x.plane);
     }
     bool dense = false;
-    if (!task.packed) {
+    if (!task.packed && !b.channel_lanes) {
         step_offsets(scratch.w_offset, first, count, b.taps_first, task.slice.channels, problem.r,
                      problem.s, {w.stride[1], w.stride[2], w.stride[3]});
         dense = consecutive(scratch.w_offset, count);
@@ -67,16 +67,17 @@ struct RowPanel {
 };
 
 // Copies what the task reads in this stretch of the reduction: all channels at once where they
-// are the last of its steps.
+// are the last of its steps, and in the first pass alone.
 template <class T>
-void begin_image(const Task<T>& task, const Scratch<T>& scratch, const Depth& depth) {
+void begin_image(const Task<T>& task, const Scratch<T>& scratch, const Depth& depth,
+                 bool first_pass) {
     const Blocking& b = task.blocking;
     const Problem& problem = task.slice.problem;
     const Index p = task.row0 / problem.q, rows = task.rows / problem.q;
     if (b.borderless) return;
     const Index channels = task.slice.channels, taps = problem.r * problem.s;
     if (b.taps_first) {
-        if (!depth.opens) return;
+        if (!depth.opens || !first_pass) return;
         for (Index plane = 0; plane < problem.t; ++plane) {
             copy_bordered_image(scratch.image + plane * b.image.plane,
                                 plane_of(task.slice, plane).x, problem, b.image, p, rows, 0,
@@ -142,6 +143,13 @@ RowPanel<T> pixel_rows(const Task<T>& task, const Scratch<T>& scratch, Index row
     return {{scratch.rows, kEvenSteps<T, kStepPitch<T>>.offset, 0}, RowPitch::even(1)};
 }
 
+template <class T>
+WeightSteps weight_steps(const Task<T>& task) {
+    const Problem& problem = task.slice.problem;
+    return {task.slice.w.stride, task.slice.channels, problem.r, problem.s,
+            task.blocking.taps_first};
+}
+
 // Output channels as rows.
 template <class T>
 RowPanel<T> kernel_rows(const Task<T>& task, const Scratch<T>& scratch, Index row, Index rows,
@@ -157,9 +165,14 @@ RowPanel<T> kernel_rows(const Task<T>& task, const Scratch<T>& scratch, Index ro
     if (task.blocking.direct_kernels) {
         return {{kernels, scratch.w_offset, 0}, RowPitch::even(w.stride[0])};
     }
-    pack_kernel_rows(scratch.rows, kernels, w.stride[0], rows, scratch.w_offset, depth.count,
-                     depth.dense_weights);
-    return {{scratch.rows, kEvenSteps<T, 1>.offset, 0}, RowPitch::even(kRowPitch<T>)};
+    if (depth.dense_weights) {
+        copy_weights(scratch.rows, kernels + scratch.w_offset[0], w.stride[0], rows, depth.count);
+        return {{scratch.rows, kEvenSteps<T, 1>.offset, 0}, RowPitch::even(kRowPitch<T>)};
+    }
+    bool finite;
+    pack_weights<T>({scratch.rows, 0, kStepPitch<T>, kRowVectors<T>}, kernels, w.stride[0], rows,
+                    weight_steps(task), depth.first, depth.count, &finite);
+    return {{scratch.rows, kEvenSteps<T, kStepPitch<T>>.offset, 0}, RowPitch::even(1)};
 }
 
 // Finds or packs every column panel of the block for one stretch of the reduction.
@@ -167,19 +180,24 @@ template <class T>
 void prepare_columns(const Task<T>& task, const Scratch<T>& scratch, const Depth& depth) {
     constexpr int kC = kCols<T>;
     const Blocking& b = task.blocking;
-    const View<const T>& w = task.slice.w;
+    const Index begun = depth.first % b.pass_depth, opened = depth.first - begun;
+    const Index pass_depth = least(b.pass_depth, b.depth - opened);
+    if (b.channel_lanes && !task.packed && begun == 0) {
+        const View<const T>& w = task.slice.w;
+        pack_weights<T>({scratch.cols, kC * pass_depth, kC, kVectors},
+                        w.data + task.col0 * w.stride[0], w.stride[0], task.cols,
+                        weight_steps(task), opened, pass_depth, scratch.col_finite);
+    }
     for (Index panel = 0; panel * kC < task.cols; ++panel) {
         const Index col = task.col0 + panel * kC, count = least(kC, task.cols - panel * kC);
         const T* inside = nullptr;
-        bool finite = task.finite;
-        T* to = scratch.cols + panel * kC * depth.count;
         if (b.channel_lanes && task.packed) {
             scratch.col_operand[panel] = task.packed + packed_step(b, col / kC, depth.first) * kC;
+            scratch.col_finite[panel] = task.finite;
         } else if (b.channel_lanes) {
-            finite = pack_kernel_panel(to, w.data + col * w.stride[0], w.stride[0], count,
-                                       scratch.w_offset, depth.count, depth.dense_weights);
-            scratch.col_operand[panel] = to;
+            scratch.col_operand[panel] = scratch.cols + (panel * pass_depth + begun) * kC;
         } else {
+            T* to = scratch.cols + panel * kC * depth.count;
             if (b.direct_pixels && count % kLanes<T> == 0) {
                 inside = inside_pixels(task.slice, col, count);
             }
@@ -194,7 +212,6 @@ void prepare_columns(const Task<T>& task, const Scratch<T>& scratch, const Depth
             scratch.col_operand[panel] = inside ? inside : to;
         }
         scratch.col_direct[panel] = inside != nullptr;
-        scratch.col_finite[panel] = finite;
     }
 }
 

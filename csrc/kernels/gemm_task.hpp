@@ -5,6 +5,8 @@
 #include "kernels/kernel_planes.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/output.hpp"
+#include "kernels/pack.hpp"
+#include "kernels/pack_weights.hpp"
 
 namespace fastconv {
 namespace FASTCONV_ISA {
@@ -104,10 +106,13 @@ ScratchSizes<T> scratch_sizes(const Blocking& b) {
                                 ? 0
                                 : most(Index(kRows) * kRowPitch<T>, b.depth_block * kStepPitch<T>);
     const Index panels = ceil_div(least(b.col_block, b.cols), Index(kCols<T>));
+    const Index packed_panels = b.channel_lanes
+                                    ? least(panels, b.pass_cols / kCols<T>) * b.pass_depth
+                                    : panels * b.depth_block;
     const Index tiles = row_tiles(b, least(b.row_block, b.rows));
     return {b.bordered && !b.borderless ? b.image.elements : 0,
             row_panel,
-            b.channel_lanes && b.packed ? 0 : panels * kCols<T> * b.depth_block,
+            b.channel_lanes && b.packed ? 0 : packed_panels * kCols<T>,
             b.sums_in_scratch ? tiles * panels * kRows * kCols<T> : 0,
             b.depth_block,
             panels,
@@ -152,6 +157,19 @@ Scratch<T> make_scratch(const Blocking& blocking, void* memory) {
             tables + size.table_steps,
             skipped,
             reinterpret_cast<unsigned char*>(of_panels + 2 * size.panels)};
+}
+
+// Calls `visit` for each part of the task's columns whose weights are packed together, and whether
+// it is the first.
+template <class T, class Visit>
+void for_passes(const Task<T>& task, Visit visit) {
+    const Index cols = task.blocking.pass_cols;
+    for (Index col = 0; col < task.cols; col += cols) {
+        Task<T> pass = task;
+        pass.col0 += col;
+        pass.cols = least(cols, task.cols - col);
+        visit(pass, col == 0);
+    }
 }
 
 // Rows of the product that one register tile covers; tiles are counted within their task.

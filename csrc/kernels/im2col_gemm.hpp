@@ -53,22 +53,25 @@ template <class T>
 void multiply_bordered(const Task<T>& task, const Scratch<T>& scratch) {
     const Blocking& b = task.blocking;
     BorderTaps<T> border(task, scratch);
-    for (Index block = 0; block < b.depth_blocks; ++block) {
-        const Depth depth = begin_depth(task, scratch, block);
-        prepare_columns(task, scratch, depth);
-        begin_image(task, scratch, depth);
-        border.begin_depth(depth.first, depth.count, scratch.x_offset);
-        for (Index panel = 0; panel * kCols<T> < task.cols; ++panel) {
-            const bool finite = scratch.col_finite[panel];
-            for_row_tiles(task, [&](const RowTile& tile) {
-                const TileSteps steps = border.steps_of(tile, finite, depth.count);
-                const RowPanel<T> a = b.borderless && steps.meets_border
-                                          ? pixel_rows(task, scratch, tile.row, tile.rows, depth)
-                                          : bordered_rows(task, scratch, tile, depth, steps);
-                multiply_tile(task, scratch, a, tile, panel, depth, steps);
-            });
+    for_passes(task, [&](const Task<T>& pass, bool first_pass) {
+        for (Index block = 0; block < b.depth_blocks; ++block) {
+            const Depth depth = begin_depth(pass, scratch, block);
+            prepare_columns(pass, scratch, depth);
+            begin_image(pass, scratch, depth, first_pass);
+            border.begin_depth(depth.first, depth.count, scratch.x_offset);
+            for (Index panel = 0; panel * kCols<T> < pass.cols; ++panel) {
+                const bool finite = scratch.col_finite[panel];
+                for_row_tiles(pass, [&](const RowTile& tile) {
+                    const TileSteps steps = border.steps_of(tile, finite, depth.count);
+                    const RowPanel<T> a =
+                        b.borderless && steps.meets_border
+                            ? pixel_rows(pass, scratch, tile.row, tile.rows, depth)
+                            : bordered_rows(pass, scratch, tile, depth, steps);
+                    multiply_tile(pass, scratch, a, tile, panel, depth, steps);
+                });
+            }
         }
-    }
+    });
 }
 
 template <class T>
@@ -77,63 +80,47 @@ void im2col_gemm_task(const GemmJob<T>& job, Index index, void* memory) {
     const Task<T> task = make_task(job, index);
     const Scratch<T> scratch = make_scratch<T>(b, memory);
     if (b.bordered) return multiply_bordered(task, scratch);
-    const Index panels = ceil_div(task.cols, Index(kCols<T>));
-    for (Index block = 0; block < b.depth_blocks; ++block) {
-        const Depth depth = begin_depth(task, scratch, block);
-        const TileSteps steps = all_steps<T>(scratch, depth.count, false);
-        prepare_columns(task, scratch, depth);
-        for_row_tiles(task, [&](const RowTile& tile) {
-            const RowPanel<T> a = b.channel_lanes
-                                      ? pixel_rows(task, scratch, tile.row, tile.rows, depth)
-                                      : kernel_rows(task, scratch, tile.row, tile.rows, depth);
-            for (Index panel = 0; panel < panels; ++panel) {
-                multiply_tile(task, scratch, a, tile, panel, depth, steps);
-            }
-        });
-    }
+    for_passes(task, [&](const Task<T>& pass, bool) {
+        const Index panels = ceil_div(pass.cols, Index(kCols<T>));
+        for (Index block = 0; block < b.depth_blocks; ++block) {
+            const Depth depth = begin_depth(pass, scratch, block);
+            const TileSteps steps = all_steps<T>(scratch, depth.count, false);
+            prepare_columns(pass, scratch, depth);
+            for_row_tiles(pass, [&](const RowTile& tile) {
+                const RowPanel<T> a = b.channel_lanes
+                                          ? pixel_rows(pass, scratch, tile.row, tile.rows, depth)
+                                          : kernel_rows(pass, scratch, tile.row, tile.rows, depth);
+                for (Index panel = 0; panel < panels; ++panel) {
+                    multiply_tile(pass, scratch, a, tile, panel, depth, steps);
+                }
+            });
+        }
+    });
 }
 
 // A plan's weights, packed as the task of the same blocking reads them.
 template <class T>
 void im2col_gemm_pack(const Problem& problem, const Blocking& b, const View<const T>& w,
                       T* packed) {
+    constexpr Index kPanels = 64;  // at a time
     const Index outputs = problem.k / problem.groups, channels = problem.c / problem.groups;
-    Index offset[kMaxDepthBlock<T>];
-    bool finite = b.channel_lanes;  // it matters there alone
+    const WeightSteps steps(w.stride, channels, problem.r, problem.s, b.taps_first);
     const Index step = b.channel_lanes ? kCols<T> : b.row_tile;
-    const Index pitch = b.channel_lanes ? kCols<T> : kStepPitch<T>;
+    const Index vectors = b.channel_lanes ? kVectors : kRowVectors<T>;
+    const Index panel = b.depth * vectors * kLanes<T>;
+    bool finite = b.channel_lanes;  // it matters there alone
     for (Index group = 0; group < problem.groups; ++group) {
-        T* to_group = packed + group * packed_group_elements<T>(b);
-        for (Index first = 0; first < b.depth; first += kMaxDepthBlock<T>) {
-            const Index depth = least(kMaxDepthBlock<T>, b.depth - first);
-            step_offsets(offset, first, depth, b.taps_first, channels, problem.r, problem.s,
-                         {w.stride[1], w.stride[2], w.stride[3]});
-            const bool dense = consecutive(offset, depth);
-            for (Index k = 0; k < outputs; k += step) {
-                const T* kernels = w.data + (group * outputs + k) * w.stride[0];
-                const Index count = least(step, outputs - k);
-                T* to = to_group + (k / step * b.packed_depth + first) * pitch;
-                if (b.channel_lanes) {
-                    finite &=
-                        pack_kernel_panel(to, kernels, w.stride[0], count, offset, depth, dense);
-                } else {
-                    pack_kernel_steps(to, kernels, w.stride[0], count, offset, depth);
-                }
-            }
+        const T* kernels = w.data + group * outputs * w.stride[0];
+        T* to = packed + group * packed_group_elements<T>(b);
+        for (Index k = 0; k < outputs; k += kPanels * step, to += kPanels * panel) {
+            const Index count = least(kPanels * step, outputs - k);
+            bool of_panels[kPanels];
+            pack_weights<T>({to, panel, step, vectors}, kernels + k * w.stride[0], w.stride[0],
+                            count, steps, 0, b.depth, of_panels);
+            for (Index i = 0; i < ceil_div(count, step); ++i) finite &= of_panels[i];
         }
     }
     packed[problem.groups * packed_group_elements<T>(b)] = finite ? T(1) : T(0);
-}
-
-// Whether all of `vectors` vectors are finite: 0 * w is 0 then.
-template <class T>
-bool all_finite(const T* values, Index vectors) {
-    Vec<T> zeros[4] = {};  // sums that do not wait for each other
-    for (Index i = 0; i < vectors; ++i) zeros[i % 4] += load(values + i * kLanes<T>) * T(0);
-    const Vec<T> sum = (zeros[0] + zeros[1]) + (zeros[2] + zeros[3]);
-    bool finite = true;
-    for (int lane = 0; lane < kLanes<T>; ++lane) finite &= sum[lane] == 0;
-    return finite;
 }
 
 // One panel of weights of several planes, those of a plane after those of the one before.
@@ -143,26 +130,17 @@ bool volume_pack(const Problem& problem, const Blocking& b, const View<const T>&
     const Index channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
     const Index steps = channels * problem.r * problem.s;
     const Index step = b.channel_lanes ? kCols<T> : b.row_tile;
-    const Index pitch = b.channel_lanes ? kCols<T> : kStepPitch<T>;
+    const Index vectors = b.channel_lanes ? kVectors : kRowVectors<T>;
     const Index first = panel * step, count = least(step, outputs - first);
-    const T* kernels = w.data + first * w.stride[0];
-    Index offset[kMaxDepthBlock<T>];
+    const WeightSteps of_plane(w.stride, channels, problem.r, problem.s, b.taps_first);
     bool finite = true;
-    for (Index begin = 0; begin < steps; begin += kMaxDepthBlock<T>) {
-        const Index depth = least(kMaxDepthBlock<T>, steps - begin);
-        step_offsets(offset, begin, depth, b.taps_first, channels, problem.r, problem.s,
-                     {w.stride[1], w.stride[2], w.stride[3]});
-        const bool dense = consecutive(offset, depth);
-        for (Index plane = 0; plane < problem.t; ++plane) {
-            const T* from = kernels + plane * w.plane;
-            T* to = packed + (panel * b.packed_depth + plane * steps + begin) * pitch;
-            if (b.channel_lanes) {
-                pack_kernel_panel(to, from, w.stride[0], count, offset, depth, dense);
-            } else {
-                pack_kernel_steps(to, from, w.stride[0], count, offset, depth);
-            }
-            finite &= all_finite(to, depth * pitch / kLanes<T>);
-        }
+    for (Index plane = 0; plane < problem.t; ++plane) {
+        T* to = packed + (panel * b.packed_depth + plane * steps) * vectors * kLanes<T>;
+        const T* from = w.data + first * w.stride[0] + plane * w.plane;
+        bool finite_plane;
+        pack_weights<T>({to, 0, step, vectors}, from, w.stride[0], count, of_plane, 0, steps,
+                        &finite_plane);
+        finite &= finite_plane;
     }
     return finite;
 }

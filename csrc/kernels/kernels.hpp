@@ -45,6 +45,8 @@ struct Blocking {
     Index row_run;       // rows that tiles do not cross: where x is bordered, one or two rows of y
     Index depth_block;   // KC: products accumulated in registers before the tile is stored
     Index depth_blocks;  // ceil(depth / depth_block)
+    Index pass_depth;    // steps whose weights a call packs together, of
+    Index pass_cols;     // this many columns: a part of a task's, a multiple of the tile's
     Index col_block;     // NC, a multiple of the tile's columns
     Index col_blocks;
     Index row_block;  // a multiple of row_tile, or of row_run

@@ -1,5 +1,5 @@
-// Packing: the im2col gather. Border modes, strides, dilation, groups and layout are handled here
-// and nowhere else; the image is never unfolded beyond one block of the product.
+// Packing pixels: the im2col gather. Border modes, strides, dilation, groups and layout are handled
+// here and nowhere else; the image is never unfolded beyond one block of the product.
 //
 // Order of the reduction: (c, r, s), or (r, s, c) where the channels of a pixel are consecutive.
 #pragma once
@@ -8,7 +8,6 @@
 #include "kernels/copy.hpp"
 #include "kernels/gemm_tile.hpp"
 #include "kernels/kernels.hpp"
-#include "kernels/transpose.hpp"
 
 namespace fastconv {
 namespace FASTCONV_ISA {
@@ -248,11 +247,15 @@ inline void step_offsets(Index* offset, Index depth0, Index depth, bool taps_fir
     Index c = taps_first ? depth0 % channels : depth0 / taps;
     Index tap = taps_first ? depth0 / channels : depth0 % taps;
     Index r = tap / taps_s, s = tap % taps_s;
-    for (Index d = 0; d < depth; ++d) {
-        offset[d] = c * stride.c + r * stride.r + s * stride.s;
+    for (Index d = 0; d < depth;) {
+        const Index first = c * stride.c + r * stride.r + s * stride.s;
         if (taps_first) {
-            if (++c < channels) continue;
+            const Index run = least(channels - c, depth - d);
+            for (Index i = 0; i < run; ++i) offset[d + i] = first + i * stride.c;
+            d += run;
             c = 0;
+        } else {
+            offset[d++] = first;
         }
         if (++s < taps_s) continue;
         s = 0;
@@ -268,65 +271,6 @@ inline bool consecutive(const Index* offset, Index depth) {
         if (offset[d] != offset[d - 1] + 1) return false;
     }
     return true;
-}
-
-// Output channels as columns: a panel of kCols lanes; `kernels` is the first channel's first step,
-// channels lie `pitch` apart; `dense`: consecutive(offset, depth). Lanes beyond `count` are zero.
-// Returns whether all weights are finite: 0 * w is 0 then.
-template <class T>
-bool pack_kernel_panel(T* panel, const T* kernels, Index pitch, Index count, const Index* offset,
-                       Index depth, bool dense) {
-    constexpr int kC = kCols<T>, kL = kLanes<T>;
-    Vec<T> zeros[4] = {};  // 0 * w of all weights, in sums that do not wait for each other
-    for (Index lane = 0; lane < kC; lane += kL) {
-        const Index lanes = least(kL, count - lane);
-        Index d = 0;
-        if (lanes == kL && dense) {
-            for (; d + kL <= depth; d += kL) {
-                Vec<T> block[kL];
-                const T* from = kernels + lane * pitch + offset[d];
-                for (int i = 0; i < kL; ++i) block[i] = load(from + i * pitch);
-                for (int i = 0; i < kL; ++i) zeros[i % 4] += block[i] * T(0);
-                transpose<T>(block);
-                for (int i = 0; i < kL; ++i) store(panel + (d + i) * kC + lane, block[i]);
-            }
-        }
-        const Index rest = d;
-        for (; d < depth; ++d) {
-            T* to = panel + d * kC + lane;
-            for (Index i = 0; i < lanes; ++i) to[i] = kernels[(lane + i) * pitch + offset[d]];
-            for (Index i = most(lanes, 0); i < kL; ++i) to[i] = T(0);
-        }
-        for (d = rest; d < depth; ++d) zeros[d % 4] += load(panel + d * kC + lane) * T(0);
-    }
-    const Vec<T> sum = (zeros[0] + zeros[1]) + (zeros[2] + zeros[3]);
-    bool finite = true;
-    for (int lane = 0; lane < kL; ++lane) finite &= sum[lane] == 0;
-    return finite;
-}
-
-// Output channels as rows of kRowPitch.
-template <class T>
-void pack_kernel_rows(T* panel, const T* kernels, Index pitch, Index rows, const Index* offset,
-                      Index depth, bool dense) {
-    for (Index row = 0; row < rows; ++row, kernels += pitch, panel += kRowPitch<T>) {
-        if (dense) {
-            copy_run(panel, kernels + offset[0], depth);
-        } else {
-            for (Index d = 0; d < depth; ++d) panel[d] = kernels[offset[d]];
-        }
-    }
-}
-
-// Output channels as rows, step by step: kStepPitch elements a step.
-template <class T>
-void pack_kernel_steps(T* panel, const T* kernels, Index pitch, Index rows, const Index* offset,
-                       Index depth) {
-    for (Index d = 0; d < depth; ++d, panel += kStepPitch<T>) {
-        for (Index row = 0; row < kStepPitch<T>; ++row) {
-            panel[row] = row < rows ? kernels[row * pitch + offset[d]] : T(0);
-        }
-    }
 }
 
 // Whether all channels of all taps of one kernel row are consecutive, zeros of the border included.

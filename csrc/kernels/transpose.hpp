@@ -24,31 +24,39 @@ inline void exchange(Vec<T>& upper, Vec<T>& lower, LaneList<LANE...>) {
     lower = __builtin_shufflevector(a, b, (LANE & SPAN ? kL + LANE : LANE + SPAN)...);
 }
 
-template <int SPAN, class T>
-inline void exchange_all(Vec<T> (&rows)[kLanes<T>]) {
+template <int SPAN, class T, int ROWS>
+inline void exchange_all(Vec<T> (&rows)[ROWS]) {
 #pragma GCC unroll 16
-    for (int i = 0; i < kLanes<T>; ++i) {
+    for (int i = 0; i < ROWS; ++i) {
         if (!(i & SPAN)) exchange<SPAN, T>(rows[i], rows[i + SPAN], AllLanes<kLanes<T>>{});
     }
-    if constexpr (2 * SPAN < kLanes<T>) exchange_all<2 * SPAN, T>(rows);
+    if constexpr (2 * SPAN < ROWS) exchange_all<2 * SPAN, T>(rows);
 }
 
-template <class T>
-inline void transpose(Vec<T> (&rows)[kLanes<T>]) {
-    exchange_all<1, T>(rows);
+// Transposes each of the lanes / ROWS squares that lie side by side.
+template <class T, int ROWS>
+inline void transpose_parts(Vec<T> (&rows)[ROWS]) {
+    if constexpr (ROWS > 1) exchange_all<1, T>(rows);
 }
 #else
-template <class T>
-inline void transpose(Vec<T> (&rows)[kLanes<T>]) {
-    for (int i = 0; i < kLanes<T>; ++i) {
-        for (int j = 0; j < i; ++j) {
-            const T kept = rows[i][j];
-            rows[i][j] = rows[j][i];
-            rows[j][i] = kept;
+template <class T, int ROWS>
+inline void transpose_parts(Vec<T> (&rows)[ROWS]) {
+    for (int first = 0; first < kLanes<T>; first += ROWS) {
+        for (int i = 0; i < ROWS; ++i) {
+            for (int j = 0; j < i; ++j) {
+                const T kept = rows[i][first + j];
+                rows[i][first + j] = rows[j][first + i];
+                rows[j][first + i] = kept;
+            }
         }
     }
 }
 #endif
+
+template <class T>
+inline void transpose(Vec<T> (&rows)[kLanes<T>]) {
+    transpose_parts<T>(rows);
+}
 
 }  // namespace
 }  // namespace FASTCONV_ISA

@@ -91,6 +91,13 @@ inline Vec<float> masked_load(const float* p, Mask<float> mask) {
 inline Vec<double> masked_load(const double* p, Mask<double> mask) {
     return (Vec<double>)_mm512_maskz_loadu_pd((__mmask8)mask, p);
 }
+// The same with the lanes of v, which are zero where the mask is on, under those that are off.
+inline Vec<float> merged_load(Vec<float> v, const float* p, Mask<float> mask) {
+    return (Vec<float>)_mm512_mask_loadu_ps((__m512)v, (__mmask16)mask, p);
+}
+inline Vec<double> merged_load(Vec<double> v, const double* p, Mask<double> mask) {
+    return (Vec<double>)_mm512_mask_loadu_pd((__m512d)v, (__mmask8)mask, p);
+}
 inline void masked_store(float* p, Vec<float> v, Mask<float> mask) {
     _mm512_mask_storeu_ps(p, (__mmask16)mask, (__m512)v);
 }
@@ -114,6 +121,10 @@ inline Vec<float> masked_load(const float* p, Mask<float> mask) {
 inline Vec<double> masked_load(const double* p, Mask<double> mask) {
     return (Vec<double>)_mm256_maskload_pd(p, (__m256i)mask);
 }
+template <class T>
+inline Vec<T> merged_load(Vec<T> v, const T* p, Mask<T> mask) {
+    return (Vec<T>)((IntVec<T>)v | (IntVec<T>)masked_load(p, mask));
+}
 inline void masked_store(float* p, Vec<float> v, Mask<float> mask) {
     _mm256_maskstore_ps(p, (__m256i)mask, (__m256)v);
 }
@@ -135,6 +146,9 @@ inline Vec<T> masked_load(const T*, Mask<T>) {
 }
 template <class T>
 inline void masked_store(T*, Vec<T>, Mask<T>) {}
+inline Vec<T> merged_load(Vec<T> v, const T*, Mask<T>) {
+    return v;
+}
 #endif
 
 // Those of the lanes that are even.
@@ -166,6 +180,39 @@ inline void store_first(T* p, Vec<T> v, Index count) {
         masked_store(p, v, lane_mask<T>(0, int(count)));
     } else {
         for (Index lane = 0; lane < count; ++lane) p[lane] = v[lane];
+    }
+}
+
+// Puts the COUNT elements from p on, a part of a vector, into the lanes from `first` on.
+template <int COUNT, class T>
+inline void load_part(Vec<T>& v, const T* p, int first) {
+#if defined(__AVX512F__)
+    // broadcasts of a part touch no other line of memory, where a masked load of the whole does
+    constexpr int kBytes = COUNT * int(sizeof(T)), kWords = int(sizeof(T)) / 4;
+    const unsigned of_words = ((1u << COUNT * kWords) - 1) << first * kWords;
+    const __mmask8 mask = (__mmask8)((1u << kBytes / 8) - 1) << first * kWords / 2;
+    if constexpr (kBytes == 4) {
+        v = (Vec<T>)_mm512_mask_broadcastss_ps((__m512)v, (__mmask16)of_words, _mm_load_ss(p));
+    } else if constexpr (kBytes == 8) {
+        v = (Vec<T>)_mm512_mask_broadcastsd_pd((__m512d)v, mask, _mm_load_sd((const double*)p));
+    } else if constexpr (kBytes == 16) {
+        v = (Vec<T>)_mm512_mask_broadcast_f64x2((__m512d)v, mask, _mm_loadu_pd((const double*)p));
+    } else {
+        v = (Vec<T>)_mm512_mask_broadcast_f64x4((__m512d)v, mask,
+                                                _mm256_loadu_pd((const double*)p));
+    }
+#else
+    for (int i = 0; i < COUNT; ++i) v[first + i] = p[i];
+#endif
+}
+
+// The same with `count` elements.
+template <class T>
+inline void load_lanes(Vec<T>& v, const T* p, int first, int count) {
+    if constexpr (kHasMaskedLoad) {
+        v = merged_load(v, p - first, lane_mask<T>(first, first + count));
+    } else {
+        for (int i = 0; i < count; ++i) v[first + i] = p[i];
     }
 }
 

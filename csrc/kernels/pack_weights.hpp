@@ -1,0 +1,231 @@
+// Packing weights: panels of outputs side by side, one row a step of the reduction.
+//
+// Where outputs are consecutive, rows are copied. Elsewhere squares of vectors are turned in
+// registers and their rows stored to the steps they belong to, so that each line of memory is read
+// once, whatever the order of the axes.
+#pragma once
+
+#include "kernels/copy.hpp"
+#include "kernels/transpose.hpp"
+#include "kernels/weight_runs.hpp"
+
+namespace fastconv {
+namespace FASTCONV_ISA {
+namespace {
+
+// Whether all weights are finite: 0 * w is 0 then. Sums that do not wait for each other.
+template <class T>
+struct ZeroSums {
+    Vec<T> sum[4] = {};
+
+    void add(int i, Vec<T> weights) { sum[i % 4] += weights * T(0); }
+
+    bool finite() const {
+        const Vec<T> all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        bool zero = true;
+        for (int lane = 0; lane < kLanes<T>; ++lane) zero &= all[lane] == 0;
+        return zero;
+    }
+};
+
+// Outputs of one panel: `count` lanes `pitch` apart, in rows of `vectors`.
+template <class T>
+struct WeightPanel {
+    T* to;
+    Index vectors;
+    const T* from;
+    Index pitch, count;
+};
+
+// WIDTH elements of every lane: lane i in part i / WIDTH of vector i % WIDTH, turned.
+template <int WIDTH, bool WHOLE, class T>
+inline void load_square(Vec<T> (&block)[WIDTH], const T* from, Index pitch, Index lanes,
+                        int elements) {
+    constexpr int kL = kLanes<T>;
+#pragma GCC unroll 16
+    for (int i = 0; i < WIDTH; ++i) {
+        if constexpr (WIDTH == kL && WHOLE) {
+            block[i] = load(from + i * pitch);
+        } else if constexpr (WIDTH == kL) {
+            block[i] = i < lanes ? load_first(from + i * pitch, elements) : Vec<T>{};
+        } else {
+            block[i] = Vec<T>{};
+#pragma GCC unroll 16
+            for (int first = 0; first < kL; first += WIDTH) {
+                const T* lane = from + (first + i) * pitch;
+                if (WHOLE || (elements == WIDTH && first + i < lanes)) {
+                    load_part<WIDTH>(block[i], lane, first);
+                } else if (first + i < lanes) {
+                    load_lanes(block[i], lane, first, elements);
+                }
+            }
+        }
+    }
+    transpose_parts<T>(block);
+}
+
+// Packs one square; `row` is the pitch of the panel. WHOLE: all lanes, and every element a step.
+template <int WIDTH, bool WHOLE, class T>
+void pack_square(T* to, Index row, const T* from, Index pitch, Index lanes, const Index* step,
+                 int elements, ZeroSums<T>& zeros) {
+    Vec<T> block[WIDTH];
+    load_square<WIDTH, WHOLE>(block, from, pitch, lanes, elements);
+#pragma GCC unroll 16
+    for (int i = 0; i < WIDTH; ++i) {
+        if (!WHOLE && (i >= elements || step[i] == WeightRun<T>::kNone)) continue;
+        store(to + step[i] * row, block[i]);
+        zeros.add(i, block[i]);
+    }
+}
+
+template <int WIDTH, class T>
+void pack_square_of(Index width, bool whole, T* to, Index row, const T* from, Index pitch,
+                    Index lanes, const Index* step, int elements, ZeroSums<T>& zeros) {
+    if constexpr (WIDTH > 1) {
+        if (width < WIDTH) {
+            return pack_square_of<WIDTH / 2>(width, whole, to, row, from, pitch, lanes, step,
+                                             elements, zeros);
+        }
+    }
+    if (whole) {
+        pack_square<WIDTH, true>(to, row, from, pitch, lanes, step, elements, zeros);
+    } else {
+        pack_square<WIDTH, false>(to, row, from, pitch, lanes, step, elements, zeros);
+    }
+}
+
+// Calls `visit` for every repetition of the inner `axes` axes of a box and `cut` indices of the
+// next one, with what is left of these.
+template <class Visit>
+void for_weight_runs(const WeightBox& box, int axes, Index cut, Visit visit) {
+    Index index[kWeightAxes] = {}, offset = box.offset, step = box.step;
+    for (;;) {
+        const bool whole = axes == box.axes;
+        visit(offset, step, whole ? cut : least(cut, box.axis[axes].count - index[axes]));
+        int i = axes;
+        for (; i < box.axes; ++i) {
+            const WeightAxis& a = box.axis[i];
+            const Index move = i == axes ? cut : 1;
+            index[i] += move, offset += move * a.pitch, step += move * a.step;
+            if (index[i] < a.count) break;
+            offset -= index[i] * a.pitch, step -= index[i] * a.step;
+            index[i] = 0;
+        }
+        if (i == box.axes) return;
+    }
+}
+
+// Steps of a box whose outputs are consecutive: rows are copied.
+template <class T>
+void copy_weight_rows(const WeightBox& box, const WeightPanel<T>& panel, ZeroSums<T>& zeros) {
+    constexpr Index kL = kLanes<T>, kAhead = 8;
+    const WeightAxis inner = box.axes ? box.axis[0] : WeightAxis{1, 0, 0};
+    const Index row = panel.vectors * kL;
+    for_weight_runs(box, least(1, box.axes), 1, [&](Index offset, Index step, Index) {
+        for (Index v = 0; v < panel.vectors; ++v) {
+            const Index lanes = least(most(panel.count - v * kL, 0), kL);
+            const T* from = panel.from + offset + v * kL;
+            T* to = panel.to + step * row + v * kL;
+            for (Index i = 0; i < inner.count; ++i) {
+                __builtin_prefetch(from + kAhead * inner.pitch);
+                const Vec<T> weights = load_first(from, lanes);
+                store(to, weights);
+                zeros.add(int(i), weights);
+                from += inner.pitch, to += inner.step * row;
+            }
+        }
+    });
+}
+
+// Packs the steps of one box into panels.
+template <class T>
+class WeightPacking {
+  public:
+    explicit WeightPacking(const WeightBox& of) : box(of), run(of) {
+        squares = run.list_squares();
+        // lines of a long run follow each other; short ones come from where it is repeated
+        const bool repeats = run.axes < box.axes;
+        const Index next = repeats ? run.cut * box.axis[run.axes].pitch : 0;
+        ahead = run.span >= 4 * kLanes<T> ? 8 * kLanes<T> : next;
+    }
+
+    void pack(const WeightPanel<T>& panel, ZeroSums<T>& zeros) const {
+        constexpr Index kL = kLanes<T>;
+        if (panel.pitch == 1 && panel.count > 1) return copy_weight_rows(box, panel, zeros);
+        for_weight_runs(box, run.axes, run.cut, [&](Index offset, Index step, Index cut) {
+            const Index span = run.span_of(box, cut);
+            for (Index v = 0; v < panel.vectors; ++v) {
+                const Index lanes = least(most(panel.count - v * kL, 0), kL);
+                pack_run(panel.to + step * panel.vectors * kL + v * kL, panel.vectors * kL,
+                         panel.from + v * kL * panel.pitch + offset, panel.pitch, lanes, span,
+                         zeros);
+            }
+        });
+    }
+
+  private:
+    void pack_run(T* to, Index row, const T* from, Index pitch, Index lanes, Index span,
+                  ZeroSums<T>& zeros) const {
+        constexpr int kL = kLanes<T>;
+        for (int i = 0; i < squares; ++i) {
+            const WeightSquare& square = run.square[i];
+            if (square.at >= span) return;
+            const int elements = int(least(square.width, span - square.at));
+            const bool whole = square.dense && lanes == kL && elements == square.width;
+            if (i == 0 || square.width == kL) {
+                for (Index lane = 0; lane < lanes; ++lane) {
+                    __builtin_prefetch(from + lane * pitch + square.at + ahead);
+                }
+            }
+            pack_square_of<kL>(square.width, whole, to, row, from + square.at, pitch, lanes,
+                               run.step + square.at, elements, zeros);
+        }
+    }
+
+    WeightBox box;
+    WeightRun<T> run;
+    int squares;
+    Index ahead;  // elements from a square to what is fetched meanwhile
+};
+
+// Where packed panels lie: each of `outputs` outputs of w, in rows of `vectors`.
+template <class T>
+struct PackedPanels {
+    T* to;
+    Index pitch;  // from one panel to the next
+    Index outputs, vectors;
+};
+
+// Packs steps [first, first + depth) of `count` outputs from `kernels` on. `finite` gets, for each
+// panel, whether its weights are finite. Lanes without an output are zero.
+template <class T>
+void pack_weights(const PackedPanels<T>& panels, const T* kernels, Index pitch, Index count,
+                  const WeightSteps& steps, Index first, Index depth, bool* finite) {
+    const Index number = ceil_div(count, panels.outputs);
+    for (Index i = 0; i < number; ++i) finite[i] = true;
+    const T* from = kernels;
+    for_weight_boxes(steps, first, depth, [&](WeightBox box) {
+        box.step -= first;
+        const WeightPacking<T> packing(box);
+        for (Index i = 0; i < number; ++i) {
+            const Index output = i * panels.outputs;
+            ZeroSums<T> zeros;
+            packing.pack({panels.to + i * panels.pitch, panels.vectors, from + output * pitch,
+                          pitch, least(panels.outputs, count - output)},
+                         zeros);
+            finite[i] &= zeros.finite();
+        }
+    });
+}
+
+// Outputs as rows of kRowPitch, where the steps are consecutive in memory.
+template <class T>
+void copy_weights(T* panel, const T* kernels, Index pitch, Index rows, Index depth) {
+    for (Index row = 0; row < rows; ++row, kernels += pitch, panel += kRowPitch<T>) {
+        copy_run(panel, kernels, depth);
+    }
+}
+
+}  // namespace
+}  // namespace FASTCONV_ISA
+}  // namespace fastconv
