@@ -146,6 +146,7 @@ inline Vec<T> masked_load(const T*, Mask<T>) {
 }
 template <class T>
 inline void masked_store(T*, Vec<T>, Mask<T>) {}
+template <class T>
 inline Vec<T> merged_load(Vec<T> v, const T*, Mask<T>) {
     return v;
 }
