@@ -49,16 +49,17 @@ inline void load_square(Vec<T> (&block)[WIDTH], const T* from, Index pitch, Inde
         } else if constexpr (WIDTH == kL) {
             block[i] = i < lanes ? load_first(from + i * pitch, elements) : Vec<T>{};
         } else {
-            block[i] = Vec<T>{};
+            Vec<T> parts{};
 #pragma GCC unroll 16
             for (int first = 0; first < kL; first += WIDTH) {
                 const T* lane = from + (first + i) * pitch;
                 if (WHOLE || (elements == WIDTH && first + i < lanes)) {
-                    load_part<WIDTH>(block[i], lane, first);
+                    load_part<WIDTH>(parts, lane, first);
                 } else if (first + i < lanes) {
-                    load_lanes(block[i], lane, first, elements);
+                    load_lanes(parts, lane, first, elements);
                 }
             }
+            block[i] = parts;
         }
     }
     transpose_parts<T>(block);

@@ -213,7 +213,7 @@ inline void load_lanes(Vec<T>& v, const T* p, int first, int count) {
     if constexpr (kHasMaskedLoad) {
         v = merged_load(v, p - first, lane_mask<T>(first, first + count));
     } else {
-        for (int i = 0; i < count; ++i) v[first + i] = p[i];
+        for (int i = 0; i < count && first + i < kLanes<T>; ++i) v[first + i] = p[i];
     }
 }
 
