@@ -168,10 +168,14 @@ def ready(backend: Backend, problem: ConvProblem, options: Options) -> Ready:
     options)``.
     """
     function = getattr(backend, "ready", None)
-    found: Ready = (
-        function(problem, options) if function else partial(backend.run, problem, options)
-    )
-    return found
+    if function is not None:
+        found: Ready = function(problem, options)
+        return found
+
+    def run(a: Any, b: Any, bias: Any | None, out: Any) -> None:
+        backend.run(problem, options, a, b, bias, out)
+
+    return run
 
 
 def direct(

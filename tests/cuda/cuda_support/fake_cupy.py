@@ -119,6 +119,9 @@ def module(gpu: HostGPU) -> types.ModuleType:
         host.view(np.uint8)[...] = 0xFF
         return ndarray(gpu, host, gpu.current)
 
+    def empty_like(array: ndarray, dtype: Any = None) -> ndarray:
+        return empty(array.shape, array.dtype if dtype is None else dtype)
+
     def made(function: Any) -> Any:
         """Return a function that makes arrays of nothing."""
         return lambda *given, **named: ndarray(gpu, function(*given, **named), gpu.current)
@@ -156,7 +159,7 @@ def module(gpu: HostGPU) -> types.ModuleType:
     fake = types.ModuleType("cupy")
     vars(fake).update(
         __version__="14.0", ndarray=ndarray, asarray=asarray, empty=empty, wrap=wrap, cuda=cuda,
-        shares_memory=shares_memory, may_share_memory=may_share_memory,
+        empty_like=empty_like, shares_memory=shares_memory, may_share_memory=may_share_memory,
         ascontiguousarray=ascontiguousarray,
         **{name: made(getattr(np, name)) for name in ("zeros", "ones", "full")},
         **{name: computed(getattr(np, name)) for name in FUNCTIONS},
