@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.operators.every import Call, calls
+from support.backends import present
 
 import fastconv
 from fastconv import dispatch
@@ -100,3 +101,16 @@ def test_other_operators_on_every_backend(backend: str, call: Call) -> None:
     for mine, theirs in zip(*(a if isinstance(a, tuple) else (a,) for a in (got, want)),
                             strict=True):  # fmt: skip
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("backend", ["reference", "numba", "native"])
+def test_strides_cost_nothing_until_there_is_an_array(backend: str) -> None:
+    """A stride between few pixels makes no more phases than there are taps."""
+    present(backend)
+    stride = 2**40
+    asked = fastconv.conv_transpose1d.explain((1, 1, 2), (1, 1, 3), stride, backend=backend)
+    assert f"L={stride + 3}" in str(asked)
+    with pytest.raises(MemoryError):
+        fastconv.conv_transpose1d(
+            np.ones((1, 1, 2), "f4"), np.ones((1, 1, 3), "f4"), stride, backend=backend
+        )

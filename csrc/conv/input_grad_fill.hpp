@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "conv/input_grad_parts.hpp"
@@ -19,15 +20,16 @@ constexpr Index kFillBytes = Index(128) << 10;
 template <class T>
 struct Fill {
     const Problem& problem;
-    const GradientParts& gradient;
     const View<T>& gx;
+    std::unique_ptr<EmptyPixels> empty;
     Index rows, blocks;     // of an image that one task fills; of all images
     std::vector<T> values;  // of the channels
     bool zeros;
 
     Fill(const Problem& of, const GradientParts& parts, const View<T>& to, const T* bias)
-        : problem(of), gradient(parts), gx(to), rows(0), blocks(0), zeros(true) {
+        : problem(of), gx(to), rows(0), blocks(0), zeros(true) {
         if (!parts.any_empty) return;
+        empty = std::make_unique<EmptyPixels>(of);
         const Index row_bytes = std::max<Index>(1, of.w * of.c * Index(sizeof(T)));
         rows = std::clamp<Index>(kFillBytes / row_bytes, 1, of.h);
         blocks = of.n * ceil_div(of.h, rows);
@@ -56,8 +58,8 @@ struct Fill {
     // A row of pixels with their channels side by side.
     void pixels(T* to, Index row) const {
         const std::size_t bytes = std::size_t(problem.c) * sizeof(T);
-        if (!gradient.empty_row[std::size_t(row)]) {
-            for (const Index col : gradient.empty_cols) pixel(to + col * gx.stride[3], bytes);
+        if (!empty->rows[std::size_t(row)]) {
+            for (const Index col : empty->cols) pixel(to + col * gx.stride[3], bytes);
         } else if (zeros && gx.stride[3] == problem.c) {
             std::memset(to, 0, bytes * std::size_t(problem.w));
         } else {
@@ -75,8 +77,8 @@ struct Fill {
     // A row of one channel.
     void line(T* to, Index row, T value) const {
         const Index pitch = gx.stride[3];
-        if (!gradient.empty_row[std::size_t(row)]) {
-            for (const Index col : gradient.empty_cols) to[col * pitch] = value;
+        if (!empty->rows[std::size_t(row)]) {
+            for (const Index col : empty->cols) to[col * pitch] = value;
         } else if (pitch == 1) {
             std::fill_n(to, problem.w, value);
         } else {

@@ -56,36 +56,50 @@ AxisPhase axis_phase(const Axis& axis, Index first) {
     return phase;
 }
 
-// Phases that meet taps; the rows of the others go into `empty`.
-std::vector<AxisPhase> axis_phases(const Axis& axis, std::vector<bool>& empty) {
+// Phases that meet taps: at most as many as there are taps, whatever the stride.
+std::vector<AxisPhase> axis_phases(const Axis& axis) {
+    const Index step = axis.stride / std::gcd(axis.stride, axis.dilation);
     std::vector<AxisPhase> found;
-    empty.assign(std::size_t(axis.size), true);
-    for (Index first = 0; first < std::min(axis.stride, axis.size); ++first) {
+    for (Index tap = 0; tap < std::min(step, axis.taps); ++tap) {
+        const Index first = modulo(tap * axis.dilation - axis.pad, axis.stride);
+        if (first >= axis.size) continue;
         const AxisPhase phase = axis_phase(axis, first);
-        if (phase.taps == 0) continue;
-        found.push_back(phase);
-        for (Index row = first; row < axis.size; row += axis.stride)
-            empty[std::size_t(row)] = false;
+        if (phase.taps > 0) found.push_back(phase);
     }
+    std::sort(found.begin(), found.end(),
+              [](const AxisPhase& a, const AxisPhase& b) { return a.first < b.first; });
     return found;
+}
+
+Axis row_axis(const Problem& d) {
+    return {d.h, d.p, d.r, d.stride_h, d.pad_top, d.dilation_h};
+}
+Axis column_axis(const Problem& d) {
+    return {d.w, d.q, d.s, d.stride_w, d.pad_left, d.dilation_w};
+}
+
+Index met(const std::vector<AxisPhase>& phases) {
+    Index rows = 0;
+    for (const AxisPhase& phase : phases) rows += phase.count;
+    return rows;
+}
+
+// Which rows, or columns, no phase reaches.
+std::vector<bool> unmet(const Axis& axis) {
+    std::vector<bool> empty(std::size_t(axis.size), true);
+    for (const AxisPhase& phase : axis_phases(axis)) {
+        for (Index row = phase.first; row < axis.size; row += axis.stride) {
+            empty[std::size_t(row)] = false;
+        }
+    }
+    return empty;
 }
 
 }  // namespace
 
 GradientParts::GradientParts(const Problem& problem) {
-    std::vector<bool> empty_col;
-    const auto rows = axis_phases(
-        {problem.h, problem.p, problem.r, problem.stride_h, problem.pad_top, problem.dilation_h},
-        empty_row);
-    const auto cols = axis_phases(
-        {problem.w, problem.q, problem.s, problem.stride_w, problem.pad_left, problem.dilation_w},
-        empty_col);
-    if (rows.empty() || cols.empty() || problem.k == 0) empty_row.assign(empty_row.size(), true);
-    for (Index col = 0; col < problem.w; ++col) {
-        if (empty_col[std::size_t(col)]) empty_cols.push_back(col);
-    }
-    any_empty = !empty_cols.empty() ||
-                std::find(empty_row.begin(), empty_row.end(), true) != empty_row.end();
+    const auto rows = axis_phases(row_axis(problem)), cols = axis_phases(column_axis(problem));
+    any_empty = met(rows) < problem.h || met(cols) < problem.w || problem.k == 0;
     if (problem.k == 0) return;
     for (const AxisPhase& row : rows) {
         for (const AxisPhase& col : cols) {
@@ -100,6 +114,14 @@ GradientParts::GradientParts(const Problem& problem) {
             parts.push_back({part, row, col});
         }
     }
+}
+
+EmptyPixels::EmptyPixels(const Problem& problem) : rows(unmet(row_axis(problem))) {
+    const std::vector<bool> empty_cols = unmet(column_axis(problem));
+    for (Index col = 0; col < problem.w; ++col) {
+        if (empty_cols[std::size_t(col)]) cols.push_back(col);
+    }
+    if (Index(cols.size()) == problem.w || problem.k == 0) rows.assign(rows.size(), true);
 }
 
 template <class T>

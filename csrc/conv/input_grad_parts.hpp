@@ -30,11 +30,18 @@ struct GradientPart {
 
 struct GradientParts {
     std::vector<GradientPart> parts;
-    std::vector<bool> empty_row;    // rows of gx that meet no taps,
-    std::vector<Index> empty_cols;  // and columns
-    bool any_empty;
+    bool any_empty;  // pixels of gx that meet no taps
 
     explicit GradientParts(const Problem& problem);
+};
+
+// Rows of gx that meet no taps, and, in the others, columns. It takes memory for every row: what
+// asks about a problem whose gx does not exist yet must not make one.
+struct EmptyPixels {
+    std::vector<bool> rows;
+    std::vector<Index> cols;
+
+    explicit EmptyPixels(const Problem& problem);
 };
 
 // What a part reads and writes; `turned` are weights from K to C channels (`turned_weights`).

@@ -30,87 +30,80 @@ class Phase(NamedTuple):
     rows: slice  # of gx
     outputs: int
     taps: slice  # of w, turned round
-    met: int  # taps; 0: these rows are zeros
+    met: int  # taps
     pixels: slice  # of gy
     size: int
     pad: Pair
     dilation: int
 
 
-def phases(size: int, outputs: int, taps: int, stride: int, pad: int, dilation: int) -> list[Phase]:
-    """Split `size` rows of gx, of which `outputs` rows of gy were made, into their phases."""
-    found = []
-    common = math.gcd(stride, dilation)
-    step = stride // common
-    for first in range(min(stride, size)):
-        rows = slice(first, size, stride)
-        count = len(range(first, size, stride))
-        empty = Phase(rows, count, slice(0), 0, slice(0, 1), 1, (0, 0), 1)
-        if (first + pad) % common:
-            found.append(empty)
-            continue
-        inverse = pow(dilation // common, -1, step) if step > 1 else 0
+class Axis(NamedTuple):
+    """One axis of the problem."""
+
+    size: int
+    outputs: int
+    taps: int
+    stride: int
+    pad: Pair
+    dilation: int
+
+    def phases(self) -> list[Phase]:
+        """Return the phases that meet taps: at most as many as there are taps, for any stride."""
+        step = self.stride // math.gcd(self.stride, self.dilation)
+        firsts = (
+            (tap * self.dilation - self.pad[0]) % self.stride for tap in range(min(step, self.taps))
+        )
+        found = (self._phase(first) for first in sorted(firsts) if first < self.size)
+        return [phase for phase in found if phase is not None]
+
+    def _phase(self, first: int) -> Phase | None:
+        """Return the phase that begins with a row; None where its taps lie outside of gy."""
+        common = math.gcd(self.stride, self.dilation)
+        step, spread, pad = self.stride // common, self.dilation // common, self.pad[0]
+        inverse = pow(spread, -1, step) if step > 1 else 0
         tap = (first + pad) // common * inverse % step
-        met = len(range(tap, taps, step))
-        if met == 0:
-            found.append(empty)
-            continue
-        spread = dilation // common
+        met = len(range(tap, self.taps, step))
+        rows = slice(first, self.size, self.stride)
+        count = len(range(first, self.size, self.stride))
         # the first row meets pixel `start` with its first tap; the taps behind it reach back
-        start = (first + pad - tap * dilation) // stride
+        start = (first + pad - tap * self.dilation) // self.stride
         before = (met - 1) * spread - start
-        after = count - 1 + start - (outputs - 1)
-        begin, end = max(-before, 0), outputs - max(-after, 0)
+        after = count - 1 + start - (self.outputs - 1)
+        begin, end = max(-before, 0), self.outputs - max(-after, 0)
         if begin >= end:
-            found.append(empty)
-            continue
+            return None
         turned = slice(tap + (met - 1) * step, tap - 1 if tap else None, -step)
         pads = max(before, 0), max(after, 0)
-        pixels = slice(begin, end)
-        found.append(Phase(rows, count, turned, met, pixels, end - begin, pads, spread))
-    return found
+        return Phase(rows, count, turned, met, slice(begin, end), end - begin, pads, spread)
 
 
-def _along(problem: ConvProblem) -> Iterator[tuple[Phase, ...]]:
-    """Return every choice of one phase an axis."""
-    depth = problem.depth
-    sizes = (
-        (depth.size, depth.outputs, depth.taps, depth.stride, depth.pad[0], depth.dilation),
-        (
-            problem.h,
-            problem.p,
-            problem.r,
-            problem.stride[0],
-            problem.pad[0][0],
-            problem.dilation[0],
-        ),
-        (
-            problem.w,
-            problem.q,
-            problem.s,
-            problem.stride[1],
-            problem.pad[1][0],
-            problem.dilation[1],
-        ),
+def _axes(problem: ConvProblem) -> tuple[Axis, ...]:
+    depth, strides, pads, dilations = problem.depth, problem.stride, problem.pad, problem.dilation
+    axes = (
+        Axis(depth.size, depth.outputs, depth.taps, depth.stride, depth.pad, depth.dilation),
+        Axis(problem.h, problem.p, problem.r, strides[0], pads[0], dilations[0]),
+        Axis(problem.w, problem.q, problem.s, strides[1], pads[1], dilations[1]),
     )
-    return product(*(phases(*size) for size in sizes[3 - problem.spatial :]))
+    return axes[3 - problem.spatial :]
 
 
 def _part(problem: ConvProblem, met: tuple[Phase, ...]) -> ConvProblem:
-    """Return the convolution of one phase; one of zeros where it meets no taps."""
+    """Return the convolution of one phase."""
     *planes, rows, columns = met
-    if not all(phase.met for phase in met):
-        outputs = [Depth(phase.outputs) for phase in planes]
-        return replace(
-            problem, c=problem.groups, h=rows.outputs, w=columns.outputs, k=problem.c, r=1, s=1,
-            stride=(1, 1), pad=((0, 0), (0, 0)), dilation=(1, 1), depth=(*outputs, FLAT)[0],
-            result="y",
-        )  # fmt: skip
     depths = [Depth(plane.size, plane.met, 1, plane.pad, plane.dilation) for plane in planes]
     return replace(
         problem, c=problem.k, h=rows.size, w=columns.size, k=problem.c, r=rows.met,
         s=columns.met, stride=(1, 1), pad=(rows.pad, columns.pad),
         dilation=(rows.dilation, columns.dilation), depth=(*depths, FLAT)[0], result="y",
+    )  # fmt: skip
+
+
+def _zeros(problem: ConvProblem) -> ConvProblem:
+    """Return a convolution of zeros that has gx's shape: bias and activation alone."""
+    depth = Depth(problem.depth.size) if problem.spatial == 3 else FLAT
+    return replace(
+        problem, c=problem.groups, k=problem.c, r=1, s=1, stride=(1, 1), pad=((0, 0), (0, 0)),
+        dilation=(1, 1), depth=depth, result="y",
     )  # fmt: skip
 
 
@@ -125,17 +118,23 @@ class Step(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _steps(problem: ConvProblem) -> tuple[Step, ...]:
-    """Return one step for each phase."""
-    whole = slice(None)
-    return tuple(
+    """Return one step for each phase, after one of zeros where phases leave pixels out."""
+    axes, whole = _axes(problem), slice(None)
+    along = [axis.phases() for axis in axes]
+    steps = [
         Step(
             _part(problem, met),
-            (whole, whole, *(p.pixels for p in met)) if all(p.met for p in met) else None,
-            (whole, whole, *(p.taps for p in met)),
-            (whole, whole, *(p.rows for p in met)),
+            (whole, whole, *(phase.pixels for phase in met)),
+            (whole, whole, *(phase.taps for phase in met)),
+            (whole, whole, *(phase.rows for phase in met)),
         )
-        for met in _along(problem)
-    )
+        for met in product(*along)
+    ]
+    reached = [sum(phase.outputs for phase in found) for found in along]
+    if any(count < axis.size for count, axis in zip(reached, axes, strict=True)):
+        every = (whole,) * (2 + len(axes))
+        steps.insert(0, Step(_zeros(problem), None, every, every))
+    return tuple(steps)
 
 
 def parts(problem: ConvProblem) -> Iterator[ConvProblem]:
