@@ -115,7 +115,8 @@ def test_weights_that_are_not_finite(case: Case) -> None:
     present("native")
     case = case.with_(activation=None)
     r, s = case.w[2:]
-    for value, row, column in itertools.product((np.nan, -np.inf), (0, r - 1), (0, s - 1)):
+    corners = itertools.product((0, r - 1), (0, s - 1))
+    for value, (row, column) in zip((np.nan, -np.inf, -np.inf, np.nan), corners, strict=True):
         arrays = draw(case, "normal")
         arrays.w[case.w[0] // 2, -1, row, column] = value
         judge_full_sum(case, arrays)

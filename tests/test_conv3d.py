@@ -196,11 +196,9 @@ EVERY_ISA = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import test_conv3d
-for case in test_conv3d.ALL:
-    for dtype in ("float32", "float64"):
-        held = case.with_(dtype=dtype)
-        assert held.judge("y", held.draw(exact=True), backend="native").error == 0
-        held.judge("y", held.draw(), backend="native")
+for number, case in enumerate(test_conv3d.ALL):
+    held = case.with_(dtype=("float32", "float64")[number % 2])
+    assert held.judge("y", held.draw(exact=True), backend="native").error == 0
     operands = case.draw()
     want = case.compute("y", operands, backend="native", threads=1)
     for way, got in test_conv3d.ways(case, operands):
