@@ -30,9 +30,12 @@ PREFIX = "gauss_"
 
 #: Channels of a group that it takes to fill vectors three times as they were filled twice.
 LEAST_CHANNELS = 16
-#: Complex multiply-adds, of which a quarter is saved, in the time that splitting a number of x,
-#: or joining one of y, takes; and in the time that splitting one of w takes where it is not kept.
-PER_IMAGE, PER_WEIGHT = 128, 128
+#: Complex multiply-adds, of which a quarter is saved, in the time that splitting a number of the
+#: images, or joining one, takes; and by result the same of a weight. Calls split weights each time,
+#: where four products read large ones in place; the gradient of x turns them besides. Joining those
+#: of the gradient of w is no more than four products do.
+PER_IMAGE = 128
+PER_WEIGHT = {"y": 128, "x": 256, "w": 32}
 
 
 @lru_cache(maxsize=1024)
@@ -44,7 +47,7 @@ def pays(problem: ConvProblem) -> bool:
     images = problem.c * math.prod(problem.x_image) + problem.k * math.prod(problem.y_image)
     weights = problem.k * channels * problem.taps
     saved = weights * math.prod(problem.y_image)
-    return saved >= PER_IMAGE * images + PER_WEIGHT * weights
+    return saved >= PER_IMAGE * images + PER_WEIGHT[problem.result] * weights
 
 
 def takes(backend: Backend, problem: ConvProblem, options: Options) -> bool:
