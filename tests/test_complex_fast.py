@@ -72,6 +72,11 @@ def test_what_it_leaves_to_four_products() -> None:
     assert "gauss" not in algorithm(x, w[:, :, :1, :1])
     assert "gauss" not in algorithm(x[..., :5, :5], w, **DIRECT)  # as much to split as to compute
     assert "gauss" not in algorithm(x, w, backend="reference", **DIRECT)
+    assert "gauss" in algorithm(last(x), w, layout="NHWC", **DIRECT)
+    assert "gauss" not in algorithm(last(x), w, layout="NHWC", pad=1)  # read and written in place
+    report = fastconv.explain(x, w, precision="fast", backend="reference")
+    with pytest.raises(fastconv.DTypeError, match="check its parts"):
+        complex_accuracy.expected(report.problem, x, w, None, report.algorithm)
 
 
 def test_scratch_memory_is_said() -> None:
@@ -169,8 +174,8 @@ def test_what_is_not_finite_reaches_both_parts() -> None:
 def test_integers_are_exact(channels_last: bool, dtype: str) -> None:
     """In sums as they stand, of y and of both gradients; flipped, grouped, with a bias."""
     hold = last if channels_last else np.ascontiguousarray
-    x, w, bias = whole(0, X, dtype), whole(1, (96, 24, 3, 3), dtype), whole(2, (96,), dtype)
-    x = whole(0, (2, 48, 32, 32), dtype)
+    shapes = (2, 96, 32, 32), (96, 48, 3, 3), (96,)
+    x, w, bias = (whole(seed, shape, dtype) for seed, shape in enumerate(shapes))
     options: dict[str, Any] = {
         "layout": "NHWC" if channels_last else "NCHW", "groups": 2, "flip": True, **DIRECT,
     }  # fmt: skip

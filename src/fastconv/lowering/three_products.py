@@ -35,6 +35,9 @@ LEAST_CHANNELS = 16
 #: where four products read large ones in place; the gradient of x turns them besides. Joining those
 #: of the gradient of w is no more than four products do.
 PER_IMAGE = 128
+#: The same of images whose channels are last, which four products read and write in place, and
+#: which Winograd's filtering leaves less to save: the copies leave the caches in batches.
+PER_IMAGE_IN_PLACE = 640
 PER_WEIGHT = {"y": 128, "x": 256, "w": 32}
 
 
@@ -47,7 +50,15 @@ def pays(problem: ConvProblem) -> bool:
     images = problem.c * math.prod(problem.x_image) + problem.k * math.prod(problem.y_image)
     weights = problem.k * channels * problem.taps
     saved = weights * math.prod(problem.y_image)
-    return saved >= PER_IMAGE * images + PER_WEIGHT[problem.result] * weights
+    in_place = problem.channels_last and _may_be_transformed(problem)
+    per_image = PER_IMAGE_IN_PLACE if in_place else PER_IMAGE
+    return saved >= per_image * images + PER_WEIGHT[problem.result] * weights
+
+
+def _may_be_transformed(problem: ConvProblem) -> bool:
+    """Whether Winograd's filtering may compute the products."""
+    unit = set(problem.strides) | set(problem.dilations) == {1}
+    return problem.result != "w" and unit and problem.kernel in ((3, 3), (5, 5))
 
 
 def takes(backend: Backend, problem: ConvProblem, options: Options) -> bool:
