@@ -12,7 +12,9 @@ Both parts are in M, and its rounding errors in the imaginary one, however small
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -99,14 +101,22 @@ class ThreeProducts:
         self, inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key
     ) -> None:
         """Compute a problem of complex numbers."""
+        images = a.size + b.size if problem.result == "w" else a.size
+        with _memory(3 * (images + out.size) * out.real.itemsize + 3 * _LINE) as memory:
+            self._run(inner, problem, a, b, bias, out, key, memory)
+
+    def _run(
+        self, inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key,
+        memory: _Memory,
+    ) -> None:  # fmt: skip
         result, of_images = problem.result, -1 if problem.channels_last else 1
-        first = self._split(a, of_images, result == "w")
+        first = self._split(a, of_images, result == "w", memory)
         if result == "w":
-            second, axis = partial(self._split, b, of_images, False), 0
-        else:
-            second, axis = partial(self._split, b, 0, result == "x"), of_images
+            second, axis = partial(self._split, b, of_images, False, memory), 0
+        else:  # a plan may keep what it packs
+            second, axis = partial(self._split, b, 0, result == "x", None), of_images
         held = np.moveaxis(out, 1, axis) if axis else out
-        sums = _planes(held, axis)
+        sums = _planes(held, axis, memory)
         inner(part(problem), first, second, None, np.moveaxis(sums, axis, 1) if axis else sums, key)
         target = held if held.flags.c_contiguous else np.empty(held.shape, held.dtype)
         join_planes(self._backend, self._options, sums, _length(held, axis), target)
@@ -116,23 +126,54 @@ class ThreeProducts:
             if bias is not None:
                 out += bias.reshape(-1, *(1,) * (out.ndim - 2))
 
-    def _split(self, array: Any, axis: int, conjugate: bool) -> Any:
+    def _split(self, array: Any, axis: int, conjugate: bool, memory: _Memory | None) -> Any:
         """Return an array in logical order as three planes along its channels.
 
         They are counted by `axis` as the array lies in memory: the first one of weights.
         """
         numbers = np.ascontiguousarray(np.moveaxis(array, 1, axis) if axis else array)
-        planes = _planes(numbers, axis)
+        planes = _planes(numbers, axis, memory)
         length = _length(numbers, axis)
         split_planes(self._backend, self._options, numbers, length, conjugate, planes)
         return np.moveaxis(planes, axis, 1) if axis else planes
 
 
-def _planes(held: Any, axis: int) -> Any:
+#: Blocks up to this size are kept by their thread: the C library gives blocks of some MiB back to
+#: the system, and having their pages anew takes as long as the products.
+_KEPT = 64 << 20
+_LINE = 64
+_spare = threading.local()
+
+
+class _Memory:
+    """A block of memory, handed out from its beginning."""
+
+    def __init__(self, block: Any) -> None:
+        self._rest = block
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Return the next bytes as an array."""
+        size = math.prod(shape) * dtype.itemsize
+        here, self._rest = self._rest[:size], self._rest[-(-size // _LINE) * _LINE :]
+        return here.view(dtype).reshape(shape)
+
+
+@contextmanager
+def _memory(size: int) -> Iterator[_Memory]:
+    """Lend a block of the thread's; a call from inside, by a signal's handler, gets another."""
+    block, _spare.block = getattr(_spare, "block", None), None
+    if block is None or block.nbytes < size:
+        block = np.empty(size, np.uint8)
+    yield _Memory(block)
+    if block.nbytes <= _KEPT:
+        _spare.block = block
+
+
+def _planes(held: Any, axis: int, memory: _Memory | None) -> Any:
     """Return memory for three times the channels that `axis` counts."""
-    shape = list(held.shape)
+    shape, dtype = list(held.shape), as_dtype(COMPONENTS[held.dtype.name])
     shape[axis] *= 3
-    return np.empty(shape, as_dtype(COMPONENTS[held.dtype.name]))
+    return np.empty(shape, dtype) if memory is None else memory.empty(tuple(shape), dtype)
 
 
 def _length(held: Any, axis: int) -> int:
