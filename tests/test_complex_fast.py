@@ -13,6 +13,7 @@ import fastconv
 from fastconv import accuracy, complex_accuracy
 from fastconv.backends import native, split_planes
 from fastconv.lowering import three_products
+from fastconv.lowering.memory import Memory
 from fastconv.options import resolve
 
 #: Of x and w: large enough for three products, by sums as they stand and by Winograd's.
@@ -269,3 +270,22 @@ def test_the_model_counts_one_image() -> None:
     problem = fastconv.explain(np.ones(X, "c8"), np.ones(W, "c8"), **DIRECT).problem
     assert three_products.pays(problem)
     assert three_products.pays(problem.with_batch(50))
+
+
+def test_memory_of_calls_inside_one_another() -> None:
+    """A signal's handler may convolve while a call has the thread's block."""
+    f4 = np.dtype("f4")
+    with Memory(400) as outer:
+        first = outer.empty((10, 5), f4)
+        first[...] = 1
+        with Memory(400) as inner:
+            inner.empty((100,), f4)[...] = 2
+        second = outer.empty((50,), f4)
+        second[...] = 3
+        more = outer.empty((1000,), f4)  # than was asked for: an array of its own
+        more[...] = 4
+        assert (first == 1).all()
+        assert (second == 3).all()
+        assert not np.shares_memory(first, second)
+    with Memory(400) as again:
+        assert np.shares_memory(again.empty((10, 5), f4), first)

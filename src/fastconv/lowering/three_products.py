@@ -12,9 +12,7 @@ Both parts are in M, and its rounding errors in the imaginary one, however small
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -25,6 +23,7 @@ from ..backends import Backend, has_planes, join_planes, split_planes
 from ..dtypes import COMPONENTS, as_dtype, itemsize
 from ..options import Options
 from ..problem import ConvProblem
+from .memory import Memory
 from .way import Key, Run
 
 #: What precedes the name of the algorithm that computes the three products.
@@ -102,12 +101,12 @@ class ThreeProducts:
     ) -> None:
         """Compute a problem of complex numbers."""
         images = a.size + b.size if problem.result == "w" else a.size
-        with _memory(3 * (images + out.size) * out.real.itemsize + 3 * _LINE) as memory:
+        with Memory(3 * (images + out.size) * out.real.itemsize) as memory:
             self._run(inner, problem, a, b, bias, out, key, memory)
 
     def _run(
         self, inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key,
-        memory: _Memory,
+        memory: Memory,
     ) -> None:  # fmt: skip
         result, of_images = problem.result, -1 if problem.channels_last else 1
         first = self._split(a, of_images, result == "w", memory)
@@ -126,7 +125,7 @@ class ThreeProducts:
             if bias is not None:
                 out += bias.reshape(-1, *(1,) * (out.ndim - 2))
 
-    def _split(self, array: Any, axis: int, conjugate: bool, memory: _Memory | None) -> Any:
+    def _split(self, array: Any, axis: int, conjugate: bool, memory: Memory | None) -> Any:
         """Return an array in logical order as three planes along its channels.
 
         They are counted by `axis` as the array lies in memory: the first one of weights.
@@ -138,38 +137,7 @@ class ThreeProducts:
         return np.moveaxis(planes, axis, 1) if axis else planes
 
 
-#: Blocks up to this size are kept by their thread: the C library gives blocks of some MiB back to
-#: the system, and having their pages anew takes as long as the products.
-_KEPT = 64 << 20
-_LINE = 64
-_spare = threading.local()
-
-
-class _Memory:
-    """A block of memory, handed out from its beginning."""
-
-    def __init__(self, block: Any) -> None:
-        self._rest = block
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        """Return the next bytes as an array."""
-        size = math.prod(shape) * dtype.itemsize
-        here, self._rest = self._rest[:size], self._rest[-(-size // _LINE) * _LINE :]
-        return here.view(dtype).reshape(shape)
-
-
-@contextmanager
-def _memory(size: int) -> Iterator[_Memory]:
-    """Lend a block of the thread's; a call from inside, by a signal's handler, gets another."""
-    block, _spare.block = getattr(_spare, "block", None), None
-    if block is None or block.nbytes < size:
-        block = np.empty(size, np.uint8)
-    yield _Memory(block)
-    if block.nbytes <= _KEPT:
-        _spare.block = block
-
-
-def _planes(held: Any, axis: int, memory: _Memory | None) -> Any:
+def _planes(held: Any, axis: int, memory: Memory | None) -> Any:
     """Return memory for three times the channels that `axis` counts."""
     shape, dtype = list(held.shape), as_dtype(COMPONENTS[held.dtype.name])
     shape[axis] *= 3
