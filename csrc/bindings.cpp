@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <complex>
 #include <cstdlib>
 #include <memory>
 #include <stdexcept>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "conv/algorithm.hpp"
+#include "conv/complex_planes.hpp"
 #include "conv/deform.hpp"
 #include "conv/input_grad.hpp"
 #include "conv/requantise.hpp"
@@ -424,6 +426,56 @@ void requantise_sums(const py::array& sums, const py::array& scales, bool each, 
     throw_unless_ok(status);
 }
 
+// Calls function(rows, numbers, planes) for contiguous arrays, which Python has seen to, whose
+// planes hold three parts of T for each number.
+template <class T, class F>
+void with_rows(const py::array& numbers, const py::array& planes, Index length, int threads,
+               const F& function) {
+    const auto contiguous = [](const py::array& array) {
+        return (array.flags() & py::array::c_style) != 0;
+    };
+    if (!numbers.dtype().equal(dtype_of<std::complex<T>>()) ||
+        !planes.dtype().equal(dtype_of<T>()) || !contiguous(numbers) || !contiguous(planes) ||
+        planes.size() != 3 * numbers.size() || length < 1 || numbers.size() % length != 0) {
+        throw std::invalid_argument("complex planes: wrong dtype, size or stride");
+    }
+    const ComplexRows rows{numbers.size(), length, threads};
+    Status status;
+    const auto data = [](const py::array& array) {
+        return static_cast<T*>(const_cast<void*>(array.data()));
+    };
+    T *const first = data(numbers), *const second = data(planes);
+    without_gil([&] { status = function(rows, first, second); });
+    throw_unless_ok(status);
+}
+
+template <class F>
+void with_planes_of(const py::array& planes, const F& function) {
+    if (planes.dtype().equal(dtype_of<float>())) return function(float{});
+    function(double{});
+}
+
+void split_planes(const py::array& numbers, Index length, bool conjugate, const py::array& planes,
+                  int threads) {
+    with_planes_of(planes, [&](auto zero) {
+        using T = decltype(zero);
+        with_rows<T>(numbers, planes, length, threads,
+                     [&](const ComplexRows& rows, const T* from, T* to) {
+                         return split_complex<T>(rows, from, conjugate, to, interrupted);
+                     });
+    });
+}
+
+void join_planes(const py::array& planes, Index length, const py::array& numbers, int threads) {
+    with_planes_of(planes, [&](auto zero) {
+        using T = decltype(zero);
+        with_rows<T>(numbers, planes, length, threads,
+                     [&](const ComplexRows& rows, T* to, const T* from) {
+                         return join_complex<T>(rows, from, to, interrupted);
+                     });
+    });
+}
+
 Index deform_scratch(const Problem& problem, const Resources& resources) {
     return with_float(problem.element, [&](auto zero) {
         return deform_footprint<decltype(zero)>(problem, resources).scratch_bytes;
@@ -562,6 +614,10 @@ PYBIND11_MODULE(_native, module) {
     module.def("requantise", &requantise_sums, py::arg("sums"), py::arg("scales"), py::arg("each"),
                py::arg("length"), py::arg("low"), py::arg("high"), py::arg("zero"), py::arg("out"),
                py::arg("threads"));
+    module.def("split_complex", &split_planes, py::arg("numbers"), py::arg("length"),
+               py::arg("conjugate"), py::arg("planes"), py::arg("threads"));
+    module.def("join_complex", &join_planes, py::arg("planes"), py::arg("length"),
+               py::arg("numbers"), py::arg("threads"));
     module.def("algorithm", &algorithm, py::arg("problem"), py::arg("resources"),
                py::arg("packed"));
     module.def("weight_grad", &weight_grad, py::arg("problem"), py::arg("x"), py::arg("gy"),

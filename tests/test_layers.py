@@ -27,7 +27,7 @@ LAYERS = [
     {"backends"},
     {"backends.reference", "backends.numba", "backends.native", "backends.cuda", "lowering"},
     {"accuracy", "dispatch"},
-    {"explanation", "_config", "peak"},
+    {"explanation", "_config", "peak", "complex_accuracy"},
     {"calls"},
     {"api", "plan"},
     {"operators"},

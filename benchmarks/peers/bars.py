@@ -101,6 +101,7 @@ BARS = (
     Bar("conv1d, plan fast : same", ("fast",), SIGNALS, _operator("conv1d"), 1.5, 1),
     Bar("conv3d : torch", EITHER, TORCH, _operator("conv3d"), 1.1, 0.8),
     Bar("complex64 : torch", EITHER, TORCH, _operator("complex"), 2.0, 1.0),
+    Bar("complex64, plan fast : torch", ("fast",), TORCH, _operator("complex"), 2.0, 1.0),
 )  # fmt: skip
 
 #: Time on one thread over time on two.

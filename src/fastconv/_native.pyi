@@ -75,6 +75,10 @@ def deform_conv2d(
     offset_groups: int,
     resources: Resources,
 ) -> None: ...
+def split_complex(
+    numbers: Any, length: int, conjugate: bool, planes: Any, threads: int
+) -> None: ...
+def join_complex(planes: Any, length: int, numbers: Any, threads: int) -> None: ...
 def requantise(
     sums: Any,
     scales: Any,

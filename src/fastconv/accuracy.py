@@ -100,7 +100,8 @@ def expected(
     """
     if problem.dtype in COMPONENTS:
         raise DTypeError(
-            f"bounds are those of real numbers, the problem is {problem.dtype}; check its parts"
+            f"bounds are those of real numbers, the problem is {problem.dtype}; check its "
+            "parts, or what fast computes by `fastconv.complex_accuracy.check`"
         )
     if not is_float(problem.out_dtype):
         y = np.empty(reference.logical_shape(problem), problem.out_dtype)
@@ -233,6 +234,33 @@ def _pairs_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
     return bound
 
 
+def three_products(inner: Bound) -> Bound:
+    """``3.5 * E + 8 * u * S`` for each part of a complex result, E and S those of moduli.
+
+    E is what `inner` allows one of the real products A = xr wr, B = xi wi, M = (xr + xi)(wr + wi),
+    from which A - B and M - A - B are the parts. Every bound of the form |x|, |w| or their norms
+    summed over channels lets A and B together err by E of moduli, for |xr||wr| + |xi||wi| is at
+    most |x||w|, and M by 2 E, both of its factors being up to sqrt(2) times a modulus. Rounding
+    them costs 4 * u * S, the two subtractions 3 * u * S, for M - A is at most 2 S. The rest is for
+    underflow and terms of second order.
+    """
+
+    def bound(problem: ConvProblem, x: Array, w: Array) -> Array:
+        dtype = COMPONENTS[problem.dtype]
+        real = replace(problem, dtype=dtype, out_dtype=dtype)
+        x, w = np.abs(x), np.abs(w)
+        magnitude = reference.accumulate(real, x, w, WIDE)
+        total: Array = 3.5 * inner(real, x, w) + 8 * unit_roundoff(dtype) * magnitude
+        return total
+
+    return bound
+
+
+def _direct_bound(problem: ConvProblem, x: Array, w: Array) -> Array:
+    """Bound of sums of products, as in strict precision."""
+    return _strict_bound(problem, reference.accumulate(problem, np.abs(x), np.abs(w), WIDE))
+
+
 #: Bounds of ``precision="fast"`` by the algorithm's name, from logical x and w in longdouble;
 #: bias and activation are added to them.
 FAST: dict[str, Bound] = {
@@ -246,6 +274,11 @@ FAST: dict[str, Bound] = {
     "winograd_f2x5": _winograd_bound(2, 2, 5, 48, 600),
     "winograd_f3x5": _winograd_bound(3, 3, 5, 96, 2000),
 }
+
+#: Of complex numbers, for each part of the result; three times the channels of what they name.
+FAST.update({f"gauss_{name}": three_products(bound) for name, bound in FAST.items()})
+del FAST["gauss_separable"], FAST["gauss_bfloat16_gemm"]
+FAST["gauss_im2col_gemm"] = three_products(_direct_bound)
 
 
 def _with_activation(problem: ConvProblem, y: Array, magnitude: Array, bound: Array) -> Expected:

@@ -77,7 +77,8 @@ def conv2d(
     precision : {"strict", "fast"}, optional
         ``strict`` (default) sums every product in floating point, the same bits for any number
         of threads or images in the batch; ``fast`` permits separable kernels in two passes,
-        Winograd and FFT, within bounds of their own (`fastconv.accuracy.FAST`).
+        Winograd, FFT, and complex products by three multiplications, within bounds of their own
+        (`fastconv.accuracy.FAST`).
     backend : {"cuda", "native", "numba", "reference"}, optional
         Serves or raises. Default: by the kind of array, then the first that can.
     threads : int, optional

@@ -80,7 +80,9 @@ def _refusal(entry: Entry, problem: ConvProblem, options: Options, arrays: str) 
     backend = load(entry.name)
     if isinstance(problem, DeformProblem) and (refusal := deform_refusal(backend)) is not None:
         return refusal
-    refusals = (backend.supports(part, options) for part in lowering.parts(backend, problem))
+    refusals = (
+        backend.supports(part, options) for part in lowering.parts(backend, problem, options)
+    )
     return next((refusal for refusal in refusals if refusal is not None), None)
 
 

@@ -4,7 +4,7 @@
 option     environment             default          meaning
 ========== ======================= ================ =======================================
 backend    ``FASTCONV_BACKEND``    chosen per call  backend by name; serves or raises
-precision  ``FASTCONV_PRECISION``  ``strict``       ``fast`` adds separable, Winograd, FFT
+precision  ``FASTCONV_PRECISION``  ``strict``       ``fast`` adds transforms, three products
 threads    ``FASTCONV_THREADS``    usable cores     most threads one call may use
 workspace  ``FASTCONV_WORKSPACE``  8388608          bytes of scratch per thread
 ========== ======================= ================ =======================================

@@ -148,6 +148,31 @@ def requantise(
     )
 
 
+def has_planes(backend: Backend) -> bool:
+    """Whether `backend` splits complex numbers into planes, for `split_planes`, `join_planes`.
+
+    One that does has the two functions without their first argument; arrays are contiguous.
+    """
+    return hasattr(backend, "split_planes")
+
+
+def split_planes(
+    backend: Backend, options: Options, numbers: Any, length: int, conjugate: bool, planes: Any
+) -> None:
+    """Write complex numbers, or their conjugates, as real parts, imaginary parts and their sums.
+
+    Numbers lie in rows of `length`: three rows of planes for one, one after another.
+    """
+    known: Any = backend  # a module
+    known.split_planes(options, numbers, length, conjugate, planes)
+
+
+def join_planes(backend: Backend, options: Options, planes: Any, length: int, numbers: Any) -> None:
+    """Write ``a - b`` and ``m - a - b`` of planes a, b, m as the parts of complex numbers."""
+    known: Any = backend  # a module
+    known.join_planes(options, planes, length, numbers)
+
+
 def algorithm_for(backend: Backend, problem: ConvProblem, options: Options, w: Any) -> Algorithm:
     """Name the algorithm for weights that are known: with ``precision="fast"`` it may differ.
 

@@ -19,7 +19,7 @@ from ..backends import Algorithm, Backend, Direct, Ready, Weights, computes, pac
 from ..dtypes import COMPONENTS, as_dtype
 from ..options import Options
 from ..problem import ConvProblem
-from . import borders, input_grad, planar, volume, weight_grad
+from . import borders, input_grad, planar, three_products, volume, weight_grad
 from .way import Key, Run, Way
 
 #: Batch sizes whose parts a plan remembers.
@@ -34,23 +34,23 @@ def canonical(problem: ConvProblem) -> ConvProblem:
     return replace(problem, rank=4, layout="NHWC" if problem.channels_last else "NCHW")
 
 
-def parts(backend: Backend, problem: ConvProblem) -> tuple[ConvProblem, ...]:
+def parts(backend: Backend, problem: ConvProblem, options: Options) -> tuple[ConvProblem, ...]:
     """Return the different problems that `backend` itself computes for `problem`."""
     if problem.reduction == 0:
         return ()
     if computes(backend, problem):
         return (problem,)
     known: Any = backend  # a module
-    return _parts(known, canonical(problem))
+    return _parts(known, canonical(problem), options)
 
 
 @lru_cache(maxsize=1024)
-def _parts(backend: Any, problem: ConvProblem) -> tuple[ConvProblem, ...]:
+def _parts(backend: Any, problem: ConvProblem, options: Options) -> tuple[ConvProblem, ...]:
     if computes(backend, problem):
         return (problem,)
     found: dict[ConvProblem, None] = {}
-    for part in _way(problem).parts(problem):
-        found.update(dict.fromkeys(_parts(backend, part)))
+    for part in _way(backend, problem, options).parts(problem):
+        found.update(dict.fromkeys(_parts(backend, part, options)))
     return tuple(found)
 
 
@@ -62,21 +62,28 @@ def algorithm(backend: Backend, problem: ConvProblem, options: Options) -> Algor
         return backend.algorithm(problem, options)
     if problem.dtype in COMPONENTS:
         whole = canonical(problem)
+        if three_products.takes(backend, whole, options):
+            real = algorithm(backend, three_products.part(whole), options)
+            scratch = real.scratch_bytes + three_products.scratch_bytes(whole)
+            return Algorithm(three_products.PREFIX + real.name, scratch)
         real = algorithm(backend, planar.part(whole), options)
         return Algorithm(real.name, real.scratch_bytes + planar.scratch_bytes(whole))
-    each = [backend.algorithm(part, options) for part in parts(backend, problem)]
+    each = [backend.algorithm(part, options) for part in parts(backend, problem, options)]
     names = dict.fromkeys(algorithm.name for algorithm in each)
     scratch = max((algorithm.scratch_bytes for algorithm in each), default=0)
-    return Algorithm(" and ".join(names), scratch + _own_bytes(backend, canonical(problem)))
+    return Algorithm(
+        " and ".join(names), scratch + _own_bytes(backend, canonical(problem), options)
+    )
 
 
-def _own_bytes(backend: Backend, problem: ConvProblem) -> int:
+def _own_bytes(backend: Backend, problem: ConvProblem, options: Options) -> int:
     """Bytes that splitting `problem`, and its parts again, takes itself."""
     if computes(backend, problem):
         return 0
-    way = _way(problem)
+    way = _way(backend, problem, options)
     own = way.scratch_bytes(problem) if way in (volume, borders) else 0
-    return own + max((_own_bytes(backend, part) for part in way.parts(problem)), default=0)
+    parts_own = (_own_bytes(backend, part, options) for part in way.parts(problem))
+    return own + max(parts_own, default=0)
 
 
 class Kept:
@@ -159,7 +166,7 @@ class Lowered:
         if part.out_elements == 0:
             self._parts[part] = _nothing
         elif not computes(self._backend, part):
-            self._ways[part] = _way(part)
+            self._ways[part] = _way(self._backend, part, self._options)
         elif self._kept is not None:
             self._parts[part] = partial(self._kept.run, self._backend, self._options)
         else:
@@ -233,9 +240,11 @@ def _empty_sums(problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -> No
         out[...] = ACTIVATIONS[problem.activation].function(wide)
 
 
-def _way(problem: ConvProblem) -> Way:
-    """Return the module that splits a problem."""
+def _way(backend: Backend, problem: ConvProblem, options: Options) -> Way:
+    """Return what splits a problem: of these modules, or three products of complex numbers."""
     if problem.dtype in COMPONENTS:
+        if three_products.takes(backend, problem, options):
+            return three_products.ThreeProducts(backend, options)
         return planar
     if problem.spatial == 3 and (problem.result != "x" or problem.pad_mode != "constant"):
         return volume

@@ -25,6 +25,7 @@ import numpy as np
 from ..arguments import module_of
 from ..dtypes import COMPONENTS, as_dtype, itemsize
 from ..problem import ConvProblem
+from .memory import Memory
 from .way import Key, Run
 
 #: Computes the real problem: (a, b, bias, out).
@@ -79,24 +80,26 @@ def run(inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, k
     def compute(a: Any, b: Any, bias: Any, out: Any) -> None:
         inner(real, a, b, bias, out, key)
 
-    if problem.result == "w":
-        _weight_grad(compute, problem, real, a, b, out)
-    elif _has_large_weights(problem):
-        _large_weights(inner, problem, real, a, b, bias, out, key)
-    elif problem.real == "b":
-        _real_weights(compute, problem, real, a, b, bias, out)
-    else:
-        _images(compute, problem, real, a, b, bias, out)
+    with Memory(scratch_bytes(problem)) as memory:
+        if problem.result == "w":
+            _weight_grad(compute, problem, real, a, b, out, memory)
+        elif _has_large_weights(problem):
+            _large_weights(inner, problem, real, a, b, bias, out, key, memory)
+        elif problem.real == "b":
+            _real_weights(compute, problem, real, a, b, bias, out, memory)
+        else:
+            _images(compute, problem, real, a, b, bias, out, memory)
 
 
 def _real_weights(
-    inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, bias: Any, out: Any
-) -> None:
+    inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, bias: Any, out: Any,
+    memory: Memory,
+) -> None:  # fmt: skip
     """Compute y, or the gradient of x, from real weights: the parts are images of one batch."""
     n = problem.n
-    both = _empty(problem, a, real.n, a.shape[1], a.shape[2:])
+    both = _empty(problem, a, real.n, a.shape[1], a.shape[2:], memory)
     both[:n], both[n:] = a.real, a.imag
-    sums = _empty(problem, a, real.n, out.shape[1], out.shape[2:])
+    sums = _empty(problem, a, real.n, out.shape[1], out.shape[2:], memory)
     inner(both, b, None, sums)
     out.real, out.imag = sums[:n], sums[n:]
     if bias is not None:
@@ -105,13 +108,14 @@ def _real_weights(
 
 def _large_weights(
     inner: Run, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, bias: Any, out: Any,
-    key: Key,
+    key: Key, memory: Memory,
 ) -> None:  # fmt: skip
     """Compute y, or the gradient of x: both parts of images by each part of w, read in place."""
     n = problem.n
-    both = _empty(problem, a, real.n, a.shape[1], a.shape[2:])
+    both = _empty(problem, a, real.n, a.shape[1], a.shape[2:], memory)
     both[:n], both[n:] = a.real, a.imag
-    by_real, by_imag = (_empty(problem, a, real.n, out.shape[1], out.shape[2:]) for _ in "ri")
+    shape = real.n, out.shape[1], out.shape[2:]
+    by_real, by_imag = (_empty(problem, a, *shape, memory) for _ in "ri")
     inner(real, both, b.real, None, by_real, (*key, "real"))
     inner(real, both, b.imag, None, by_imag, (*key, "imag"))
     if problem.result == "x":  # conj(w)
@@ -123,20 +127,21 @@ def _large_weights(
 
 
 def _images(
-    inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, bias: Any, out: Any
-) -> None:
+    inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, bias: Any, out: Any,
+    memory: Memory,
+) -> None:  # fmt: skip
     """Compute y, or the gradient of x."""
     if bias is not None:
         addend = module_of(bias).empty(2 * bias.size, dtype=as_dtype(real.dtype))
         _put(_pairs(addend, 0), bias, 1)
         bias = addend
-    image = a if problem.real == "a" else _as_real(problem, a)
+    image = a if problem.real == "a" else _as_real(problem, a, memory)
     weights = partial(_real_matrix, problem, real, b)
     sums = _in_place(problem, out)
     if sums is not None:
         inner(image, weights, bias, sums)
         return
-    sums = _empty(problem, a, real.n, 2 * out.shape[1], out.shape[2:])
+    sums = _empty(problem, a, real.n, 2 * out.shape[1], out.shape[2:], memory)
     inner(image, weights, bias, sums)
     parts = _pairs(sums, 1)
     out.real, out.imag = parts[:, :, 0], parts[:, :, 1]
@@ -160,36 +165,37 @@ def _real_matrix(problem: ConvProblem, real: ConvProblem, w: Any) -> Any:
 
 
 def _weight_grad(
-    inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, out: Any
-) -> None:
+    inner: Compute, problem: ConvProblem, real: ConvProblem, a: Any, b: Any, out: Any,
+    memory: Memory,
+) -> None:  # fmt: skip
     """Compute the gradient of w: gy times the conjugate of x, its parts images of one batch."""
     n, image, gy = problem.n, a, b
     sums = module_of(out).empty(real.w_shape, dtype=as_dtype(real.dtype))
     if problem.real == "b":
-        inner(_as_real(problem, a), gy, None, sums)
+        inner(_as_real(problem, a, memory), gy, None, sums)
         columns = _pairs(sums, 1)
         out.real, out.imag = columns[:, :, 0], -columns[:, :, 1]
         return
     if problem.real == "a":
-        gy = _as_real(problem, b)
+        gy = _as_real(problem, b, memory)
     else:
-        gy = _empty(problem, b, real.n, real.k, b.shape[2:])
+        gy = _empty(problem, b, real.n, real.k, b.shape[2:], memory)
         parts = _pairs(gy, 1)
         _put(parts[:n], b, 2)
         parts[n:, :, 0], parts[n:, :, 1] = b.imag, -b.real
-        image = _empty(problem, a, real.n, problem.c, a.shape[2:])
+        image = _empty(problem, a, real.n, problem.c, a.shape[2:], memory)
         image[:n], image[n:] = a.real, a.imag
     inner(image, gy, None, sums)
     rows = _pairs(sums, 0)
     out.real, out.imag = rows[:, 0], rows[:, 1]
 
 
-def _as_real(problem: ConvProblem, images: Any) -> Any:
+def _as_real(problem: ConvProblem, images: Any, memory: Memory) -> Any:
     """Return complex images as real ones of twice the channels, in place where they stand so."""
     view = _in_place(problem, images)
     if view is not None:
         return view
-    real = _empty(problem, images, images.shape[0], 2 * images.shape[1], images.shape[2:])
+    real = _empty(problem, images, images.shape[0], 2 * images.shape[1], images.shape[2:], memory)
     _put(_pairs(real, 1), images, 2)
     return real
 
@@ -204,12 +210,15 @@ def _in_place(problem: ConvProblem, images: Any) -> Any:
     return np.moveaxis(last.view(as_dtype(COMPONENTS[problem.dtype])), -1, 1)
 
 
-def _empty(problem: ConvProblem, like: Any, n: int, channels: int, image: tuple[int, ...]) -> Any:
+def _empty(
+    problem: ConvProblem, like: Any, n: int, channels: int, image: tuple[int, ...], memory: Memory
+) -> Any:
     """Return memory for images of real numbers, in the order of the problem's, as (N, C, ...)."""
     xp, dtype = module_of(like), as_dtype(COMPONENTS[problem.dtype])
+    empty = memory.empty if xp is np else xp.empty
     if not problem.channels_last:
-        return xp.empty((n, channels, *image), dtype=dtype)
-    return xp.moveaxis(xp.empty((n, *image, channels), dtype=dtype), -1, 1)
+        return empty((n, channels, *image), dtype)
+    return xp.moveaxis(empty((n, *image, channels), dtype), -1, 1)
 
 
 def _pairs(array: Any, axis: int) -> Any:

@@ -286,6 +286,16 @@ def requantise(
     return True
 
 
+def split_planes(options: Options, numbers: Any, length: int, conjugate: bool, planes: Any) -> None:
+    """Write the planes of complex numbers; see `fastconv.backends`."""
+    _native.split_complex(numbers, length, conjugate, planes, options.threads)
+
+
+def join_planes(options: Options, planes: Any, length: int, numbers: Any) -> None:
+    """Write complex numbers of three planes; see `fastconv.backends`."""
+    _native.join_complex(planes, length, numbers, options.threads)
+
+
 def _pixel_code(problem: ConvProblem, image: str) -> int:
     """Code of the caller's x, or of the problem's dtype where the extension has none."""
     return _CODES.get(image, _CODES[problem.dtype])
