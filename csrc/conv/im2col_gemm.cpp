@@ -81,6 +81,11 @@ GemmTasks<T> im2col_gemm_tasks(const Problem& problem, const Operands<T>& arrays
 }
 
 template <class T>
+GemmPacking<T> im2col_gemm_packing(const Problem& problem, const View<const T>& w, void* packed) {
+    return {problem, packed_blocking<T>(problem), w, static_cast<T*>(packed)};
+}
+
+template <class T>
 const Algorithm<T>& im2col_gemm() {
     static const Algorithm<T> algorithm{"im2col_gemm",   takes,   footprint<T>,
                                         packed_bytes<T>, pack<T>, run<T>};
@@ -91,6 +96,8 @@ template GemmTasks<float> im2col_gemm_tasks(const Problem&, const Operands<float
                                             const Resources&);
 template GemmTasks<double> im2col_gemm_tasks(const Problem&, const Operands<double>&,
                                              const Resources&);
+template GemmPacking<float> im2col_gemm_packing(const Problem&, const View<const float>&, void*);
+template GemmPacking<double> im2col_gemm_packing(const Problem&, const View<const double>&, void*);
 template const Algorithm<float>& im2col_gemm<float>();
 template const Algorithm<double>& im2col_gemm<double>();
 
