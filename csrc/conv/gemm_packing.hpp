@@ -12,6 +12,10 @@
 
 namespace fastconv {
 
+// Calls of at least so many images pack their weights once: tasks would for each image, but cut
+// fewer images more evenly between threads.
+constexpr Index kPackedImages = 4;
+
 // The panels of one problem, whose blocking is that of packed weights.
 template <class T>
 class GemmPacking {

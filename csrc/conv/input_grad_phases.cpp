@@ -19,8 +19,6 @@ namespace fastconv {
 namespace {
 
 constexpr Index kLine = 64;
-// Calls of at least so many images pack their weights once: tasks would for each image.
-constexpr Index kPackedImages = 3;
 
 Index whole_lines(Index bytes) {
     return ceil_div(bytes, kLine) * kLine;
