@@ -34,9 +34,9 @@ CASES = [
 
 # weights enough that a call packs them first, channels last: parts of panels, groups
 BATCHES = [
-    Case((5, 200, 9, 9), (153, 200, 3, 3), pad=1),
-    Case((6, 320, 7, 7), (190, 160, 3, 3), pad=1, groups=2, bias=True),
-    Case((4, 100, 8, 8), (110, 100, 5, 5), pad=2),
+    Case((8, 200, 9, 9), (153, 200, 3, 3), pad=1),
+    Case((9, 320, 7, 7), (190, 160, 3, 3), pad=1, groups=2, bias=True),
+    Case((8, 100, 8, 8), (110, 100, 5, 5), pad=2),
 ]
 MANY = [case for case in BATCHES for case in (case.channels_last(), case)]
 ALL = [case for case in CASES for case in (case, case.channels_last())]

@@ -14,7 +14,7 @@ namespace fastconv {
 
 // Calls of at least so many images pack their weights once: tasks would for each image, but cut
 // fewer images more evenly between threads.
-constexpr Index kPackedImages = 4;
+constexpr Index kPackedImages = 8;
 
 // The panels of one problem, whose blocking is that of packed weights.
 template <class T>
