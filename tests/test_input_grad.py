@@ -150,12 +150,12 @@ def test_same_bits_for_threads_batches_and_plans(case: OperatorCase, last: bool)
     for threads in THREADS:
         got = case.compute("x", operands, backend="native", threads=threads)
         assert_same_bits(got, want, f"{case}, {threads} threads")
-    # three images and more have their weights packed first
-    many = case.with_(x=(3, *case.x[1:]))
-    images = operands._replace(gy=np.concatenate([operands.gy] * 3)[-3:])
+    # eight images and more have their weights packed first
+    many = case.with_(x=(8, *case.x[1:]))
+    images = operands._replace(gy=np.concatenate([operands.gy] * 8)[-8:])
     images = images._replace(x=np.empty(many.x, "f4"))
     got = many.compute("x", images, backend="native", threads=2)
-    assert_same_bits(got[-min(2, len(want)) :], want[-2:], f"{case}, three images")
+    assert_same_bits(got[-min(2, len(want)) :], want[-2:], f"{case}, eight images")
     with fastconv.options(workspace=1 << 16):
         small = case.compute("x", operands, backend="native", threads=2)
     assert_same_bits(small, want, f"{case}, a small workspace")

@@ -31,6 +31,14 @@ CASES = [
     # few outputs: pixels are lanes, weights rows
     Case((1, 21, 9, 9), (5, 21, 3, 3), pad=1),
 ]
+
+# weights enough that a call packs them first, channels last: parts of panels, groups
+BATCHES = [
+    Case((8, 200, 9, 9), (153, 200, 3, 3), pad=1),
+    Case((9, 320, 7, 7), (190, 160, 3, 3), pad=1, groups=2, bias=True),
+    Case((8, 100, 8, 8), (110, 100, 5, 5), pad=2),
+]
+MANY = [case for case in BATCHES for case in (case.channels_last(), case)]
 ALL = [case for case in CASES for case in (case, case.channels_last())]
 
 #: Elements from one index to the next along the innermost axes in memory.
@@ -111,6 +119,60 @@ def test_a_weight_that_is_not_finite_meets_the_border(case: Case) -> None:
             plan(x),
         ):
             assert np.array_equal(got, want, equal_nan=True), f"{where}: {order}, {sign}, {gap}"
+
+
+@pytest.mark.parametrize("case", MANY, ids=str)
+def test_calls_of_many_images_pack_once(case: Case) -> None:
+    """The bits of each image alone and of a plan, for any threads, workspace and view."""
+    present("native")
+    x, w, bias = draw(case, "normal")
+    arguments: dict[str, Any] = dict(case.arguments, bias=bias, backend="native")
+    each = [fastconv.conv2d(x[i : i + 1], w, **arguments) for i in range(len(x))]
+    want = np.concatenate(each)
+    assert_same_bits(fastconv.plan_conv2d(w, x.shape, **arguments)(x), want, f"{case}, plan")
+    reports = [fastconv.explain(x[:n], w, threads=2, **case.arguments) for n in (1, len(x))]
+    assert reports[1].algorithm == "im2col_gemm"
+    if case.layout == "NHWC":
+        assert reports[1].scratch_bytes > w.nbytes, "weights are packed first"
+    out = np.empty_like(want)
+    turned = view(hold(w, (1, 0, 2, 3), (1, 1, -1, -1), (1, 1, 1, 1)), (1, 0, 2, 3),
+                  (1, 1, -1, -1), (1, 1, 1, 1))  # fmt: skip
+    for threads, weights, workspace in itertools.product(
+        (1, 2, 5), (w, turned), (8 << 20, 1 << 16)
+    ):
+        with fastconv.options(workspace=workspace):
+            out.fill(np.nan)
+            fastconv.conv2d(x, weights, out=out, threads=threads, **arguments)
+            assert_same_bits(out, want, f"{case}: {threads} threads, {workspace} bytes")
+
+
+@pytest.mark.parametrize("case", MANY, ids=str)
+def test_calls_of_many_images_find_weights_that_are_not_finite(case: Case) -> None:
+    present("native")
+    x, w, _ = draw(case, "integers")
+    for where in ((0, 0, 0, 0), tuple(size - 1 for size in w.shape)):
+        spoilt = w.copy()
+        spoilt[where] = np.inf
+        got = fastconv.conv2d(x, spoilt, backend="native", threads=2, **case.arguments)
+        for i in range(len(x)):
+            want = fastconv.conv2d(x[i : i + 1], spoilt, backend="native", **case.arguments)
+            assert np.array_equal(got[i : i + 1], want, equal_nan=True), f"{case}, {where}"
+
+
+def test_refused_scratch_of_packed_weights() -> None:
+    present("native")
+    from fastconv import _native
+
+    x, w, _ = draw(MANY[0], "normal")
+    want = fastconv.conv2d(x, w, backend="native", **MANY[0].arguments)
+    _native.fail_next_allocations(1)
+    try:
+        with pytest.raises(MemoryError):
+            fastconv.conv2d(x, w, backend="native", **MANY[0].arguments)
+    finally:
+        _native.fail_next_allocations(0)
+    got = fastconv.conv2d(x, w, backend="native", **MANY[0].arguments)
+    assert_same_bits(got, want, "after a refusal")
 
 
 GUARDED = """

@@ -14,6 +14,10 @@ namespace {
 
 // Below this many multiply-adds a thread costs more to wake than it computes.
 constexpr double kThreadMacs = 1 << 18;
+// Calls of several images pack at least so many bytes of weights once, if these meet at most so
+// many pixels of an image. Channels last, and several taps: a task would pack all taps of a panel
+// together, and pass over its pixels once a panel. Elsewhere as much is lost as gained.
+constexpr Index kPackedWeights = 1 << 20, kPixels = 256;
 
 template <class T>
 Blocking blocking_for(const Problem& problem, const Resources& resources, bool packed) {
@@ -30,13 +34,6 @@ bool takes(const Problem&, bool) {
     return true;
 }
 
-template <class T>
-Footprint footprint(const Problem& problem, const Resources& resources, bool packed) {
-    const Blocking blocking = blocking_for<T>(problem, resources, packed);
-    const int threads = threads_for(problem, resources, blocking);
-    return {threads * kernels_for<T>().im2col_gemm_scratch(blocking), threads};
-}
-
 // What packing needs to know of a blocking is the same for every batch and number of threads.
 template <class T>
 Blocking packed_blocking(const Problem& problem) {
@@ -49,6 +46,28 @@ Index packed_bytes(const Problem& problem) {
     return (problem.groups * group + 1) * Index(sizeof(T));  // one tells whether all are finite
 }
 
+// Bytes of the weights that a call packs before its tasks begin, or 0.
+template <class T>
+Index packed_first(const Problem& problem, const Resources& resources) {
+    const Index taps = problem.r * problem.s;
+    const Index weights = problem.k * (problem.c / problem.groups) * taps * Index(sizeof(T));
+    const bool pays = problem.channels_last && taps > 1 && problem.n >= kPackedImages &&
+                      problem.p * problem.q <= kPixels && weights >= kPackedWeights;
+    if (!pays) return 0;
+    const Index bytes = packed_bytes<T>(problem);
+    const Index room =
+        useful_threads(problem, resources.threads, kThreadMacs) * resources.thread_bytes;
+    return bytes <= room ? bytes : 0;
+}
+
+template <class T>
+Footprint footprint(const Problem& problem, const Resources& resources, bool packed) {
+    const Index weights = packed ? 0 : packed_first<T>(problem, resources);
+    const Blocking blocking = blocking_for<T>(problem, resources, packed || weights > 0);
+    const int threads = threads_for(problem, resources, blocking);
+    return {threads * kernels_for<T>().im2col_gemm_scratch(blocking) + weights, threads};
+}
+
 template <class T>
 void pack(const Problem& problem, const View<const T>& w, void* packed) {
     kernels_for<T>().im2col_gemm_pack(problem, packed_blocking<T>(problem), w,
@@ -56,12 +75,23 @@ void pack(const Problem& problem, const View<const T>& w, void* packed) {
 }
 
 template <class T>
-Status run(const Problem& problem, const Operands<T>& arrays, const Resources& resources,
+Status run(const Problem& problem, const Operands<T>& given, const Resources& resources,
            const Interrupt& interrupt) {
-    const GemmTasks<T> gemm = im2col_gemm_tasks<T>(problem, arrays, resources);
-    const Index bytes = gemm.thread_bytes;
-    char* scratch = static_cast<char*>(thread_workspace(std::size_t(gemm.threads * bytes)));
+    const Index weights = given.packed ? 0 : packed_first<T>(problem, resources);
+    Operands<T> arrays = given;
+    if (weights) arrays.packed = &arrays;  // any address: the memory is not there yet
+    GemmTasks<T> gemm = im2col_gemm_tasks<T>(problem, arrays, resources);
+    const Index bytes = gemm.thread_bytes, of_threads = gemm.threads * bytes;
+    char* scratch = static_cast<char*>(thread_workspace(std::size_t(of_threads + weights)));
     if (!scratch) return Status::kNoMemory;
+    if (weights) {
+        void* packed = scratch + of_threads;
+        if (!pack_together<T>({im2col_gemm_packing<T>(problem, given.w, packed)}, gemm.threads,
+                              interrupt)) {
+            return Status::kInterrupted;
+        }
+        gemm.job.arrays.packed = packed;
+    }
     const bool completed = parallel_for(
         gemm.job.blocking.tasks, gemm.threads,
         [&](Index task, int thread) { gemm.run(task, scratch + thread * bytes); }, interrupt);
@@ -81,6 +111,11 @@ GemmTasks<T> im2col_gemm_tasks(const Problem& problem, const Operands<T>& arrays
 }
 
 template <class T>
+GemmPacking<T> im2col_gemm_packing(const Problem& problem, const View<const T>& w, void* packed) {
+    return {problem, packed_blocking<T>(problem), w, static_cast<T*>(packed)};
+}
+
+template <class T>
 const Algorithm<T>& im2col_gemm() {
     static const Algorithm<T> algorithm{"im2col_gemm",   takes,   footprint<T>,
                                         packed_bytes<T>, pack<T>, run<T>};
@@ -91,6 +126,8 @@ template GemmTasks<float> im2col_gemm_tasks(const Problem&, const Operands<float
                                             const Resources&);
 template GemmTasks<double> im2col_gemm_tasks(const Problem&, const Operands<double>&,
                                              const Resources&);
+template GemmPacking<float> im2col_gemm_packing(const Problem&, const View<const float>&, void*);
+template GemmPacking<double> im2col_gemm_packing(const Problem&, const View<const double>&, void*);
 template const Algorithm<float>& im2col_gemm<float>();
 template const Algorithm<double>& im2col_gemm<double>();
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "conv/algorithm.hpp"
+#include "conv/gemm_packing.hpp"
 #include "cpu.hpp"
 
 namespace fastconv {
@@ -20,5 +21,9 @@ struct GemmTasks {
 template <class T>
 GemmTasks<T> im2col_gemm_tasks(const Problem& problem, const Operands<T>& arrays,
                                const Resources& resources);
+
+// The packing of `packed_bytes` of weights.
+template <class T>
+GemmPacking<T> im2col_gemm_packing(const Problem& problem, const View<const T>& w, void* packed);
 
 }  // namespace fastconv

@@ -19,8 +19,6 @@ namespace fastconv {
 namespace {
 
 constexpr Index kLine = 64;
-// Calls of at least so many images pack their weights once: tasks would for each image.
-constexpr Index kPackedImages = 3;
 
 Index whole_lines(Index bytes) {
     return ceil_div(bytes, kLine) * kLine;
@@ -58,7 +56,8 @@ struct PackedLayout {
 template <class T>
 bool packs_first(const Problem& problem, const GradientParts& gradient,
                  const PackedLayout<T>& layout, const Resources& resources) {
-    return problem.n >= kPackedImages && layout.total <= resources.thread_bytes &&
+    const Index room = threads_at_most(resources.threads) * resources.thread_bytes;
+    return problem.n >= kPackedImages && layout.total <= room &&
            runs_together<T>(gradient, resources.fast);
 }
 
@@ -92,11 +91,18 @@ Footprint footprint(const Problem& problem, const Resources& resources, bool pac
     Index most = 0, each = 0;
     int threads = 1;
     for (const GradientPart& part : gradient.parts) {
+        if (together) {
+            Operands<T> arrays{};
+            arrays.packed = packed ? &part : nullptr;  // any address
+            const GemmTasks<T> stage = im2col_gemm_tasks<T>(part.problem, arrays, resources);
+            threads = std::max(threads, stage.threads);
+            each = std::max(each, whole_lines(stage.thread_bytes));
+            continue;
+        }
         const Footprint of_part =
             choose<T>(part.problem, resources.fast).footprint(part.problem, resources, packed);
         threads = std::max(threads, of_part.threads);
         most = std::max(most, of_part.scratch_bytes);
-        each = std::max(each, of_part.scratch_bytes / std::max(1, of_part.threads));
     }
     return {(together ? threads * each : most) + kept, threads};
 }
@@ -150,15 +156,13 @@ Status run_together(const GradientParts& gradient, PartArrays<T>& arrays, const 
     char* memory = static_cast<char*>(thread_workspace(std::size_t(threads * bytes + weights)));
     if (!memory) return Status::kNoMemory;
     if (layout) {
-        const auto pack_part = [&](Index part, int) {
-            const std::size_t i = std::size_t(part);
+        std::vector<GemmPacking<T>> packings;
+        for (std::size_t i = 0; i < stages.size(); ++i) {
             void* to = memory + layout->offset[i];
-            im2col_gemm<T>().pack(gradient.parts[i].problem, arrays[i].w, to);
+            packings.push_back(im2col_gemm_packing<T>(gradient.parts[i].problem, arrays[i].w, to));
             stages[i].job.arrays.packed = to;
-        };
-        if (!parallel_for(Index(stages.size()), threads, pack_part, interrupt)) {
-            return Status::kInterrupted;
         }
+        if (!pack_together(packings, threads, interrupt)) return Status::kInterrupted;
     }
     char* scratch = memory + weights;
     const auto body = [&](Index index, int thread) {

@@ -6,13 +6,13 @@
 // those near its ends see fewer, always neighbouring ones, and are batches of shorter sums. The
 // tasks of all batches are one loop. Weights are packed before, once for all of them.
 #include <algorithm>
-#include <atomic>
 #include <new>
 #include <vector>
 
 #include "conv/algorithm.hpp"
 #include "conv/gemm_blocking.hpp"
 #include "conv/gemm_job.hpp"
+#include "conv/gemm_packing.hpp"
 #include "conv/sizes.hpp"
 #include "conv/tasks.hpp"
 #include "workspace.hpp"
@@ -94,30 +94,10 @@ Index packed_elements(const Problem& problem, const Blocking& blocking) {
     return problem.groups * kernels_for<T>().im2col_gemm_packed(blocking) + 1;
 }
 
-Index panels(const Blocking& blocking, Index cols) {
-    return blocking.channel_lanes ? ceil_div(blocking.cols, cols)
-                                  : ceil_div(blocking.rows, blocking.row_tile);
-}
-
 template <class T>
 bool pack_weights(const Problem& problem, const Blocking& blocking, const View<const T>& w,
                   T* packed, int threads, const Interrupt& interrupt) {
-    const Kernels<T>& kernels = kernels_for<T>();
-    const Index of_group = kernels.im2col_gemm_packed(blocking);
-    const Index group_panels = panels(blocking, kernels.tile.cols);
-    std::atomic<bool> finite{true};
-    const auto task = [&](Index index, int) {
-        const Index group = index / group_panels;
-        View<const T> weights = w;
-        weights.data += group * (problem.k / problem.groups) * w.stride[0];
-        if (!kernels.volume_pack(problem, blocking, weights, index % group_panels,
-                                 packed + group * of_group)) {
-            finite = false;
-        }
-    };
-    const bool completed = parallel_for(problem.groups * group_panels, threads, task, interrupt);
-    packed[problem.groups * of_group] = finite ? T(1) : T(0);
-    return completed;
+    return pack_together<T>({{problem, blocking, w, packed}}, threads, interrupt);
 }
 
 // The bias of a batch where weights are not finite: planes of the kernel outside of the volume

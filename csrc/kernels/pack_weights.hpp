@@ -138,6 +138,44 @@ void copy_weight_rows(const WeightBox& box, const WeightPanel<T>& panel, ZeroSum
     });
 }
 
+// Whether the steps of a box are consecutive in memory.
+inline bool is_one_run(const WeightBox& box) {
+    return box.axes == 1 && box.axis[0].pitch == 1;
+}
+
+// Those, without tables: they would cost as much as half of a panel.
+template <class T>
+void turn_weight_rows(const WeightBox& box, const WeightPanel<T>& panel, ZeroSums<T>& zeros) {
+    constexpr Index kL = kLanes<T>;
+    const Index row = panel.vectors * kL, count = box.axis[0].count;
+    const Index step = box.axis[0].step * row;  // of the panel, to the next element
+    ZeroSums<T> sums = zeros;                   // in registers
+    for (Index v = 0; v < panel.vectors; ++v) {
+        const Index lanes = least(most(panel.count - v * kL, 0), kL);
+        const T* from = panel.from + v * kL * panel.pitch + box.offset;
+        T* to = panel.to + box.step * row + v * kL;
+        Vec<T> block[kL];
+        Index i = 0;
+        for (; lanes == kL && i + kL <= count; i += kL) {
+            load_square<kL, true>(block, from + i, panel.pitch, kL, kL);
+#pragma GCC unroll 16
+            for (int j = 0; j < kL; ++j, to += step) {
+                store(to, block[j]);
+                sums.add(j, block[j]);
+            }
+        }
+        for (; i < count; i += kL) {
+            const int elements = int(least(kL, count - i));
+            load_square<kL, false>(block, from + i, panel.pitch, lanes, elements);
+            for (int j = 0; j < elements; ++j, to += step) {
+                store(to, block[j]);
+                sums.add(j, block[j]);
+            }
+        }
+    }
+    zeros = sums;
+}
+
 // Packs the steps of one box into panels.
 template <class T>
 class WeightPacking {
@@ -152,7 +190,6 @@ class WeightPacking {
 
     void pack(const WeightPanel<T>& panel, ZeroSums<T>& zeros) const {
         constexpr Index kL = kLanes<T>;
-        if (panel.pitch == 1 && panel.count > 1) return copy_weight_rows(box, panel, zeros);
         for_weight_runs(box, run.axes, run.cut, [&](Index offset, Index step, Index cut) {
             const Index span = run.span_of(box, cut);
             for (Index v = 0; v < panel.vectors; ++v) {
@@ -207,14 +244,26 @@ void pack_weights(const PackedPanels<T>& panels, const T* kernels, Index pitch, 
     const T* from = kernels;
     for_weight_boxes(steps, first, depth, [&](WeightBox box) {
         box.step -= first;
-        const WeightPacking<T> packing(box);
-        for (Index i = 0; i < number; ++i) {
-            const Index output = i * panels.outputs;
-            ZeroSums<T> zeros;
-            packing.pack({panels.to + i * panels.pitch, panels.vectors, from + output * pitch,
-                          pitch, least(panels.outputs, count - output)},
-                         zeros);
-            finite[i] &= zeros.finite();
+        const auto pack_panels = [&](auto pack) {
+            for (Index i = 0; i < number; ++i) {
+                const Index output = i * panels.outputs;
+                const WeightPanel<T> panel{panels.to + i * panels.pitch, panels.vectors,
+                                           from + output * pitch, pitch,
+                                           least(panels.outputs, count - output)};
+                ZeroSums<T> zeros;
+                pack(panel, zeros);
+                finite[i] &= zeros.finite();
+            }
+        };
+        using Panel = const WeightPanel<T>&;
+        using Zeros = ZeroSums<T>&;
+        if (pitch == 1 && count > 1) {
+            pack_panels([&](Panel panel, Zeros zeros) { copy_weight_rows(box, panel, zeros); });
+        } else if (is_one_run(box)) {
+            pack_panels([&](Panel panel, Zeros zeros) { turn_weight_rows(box, panel, zeros); });
+        } else {
+            const WeightPacking<T> packing(box);
+            pack_panels([&](Panel panel, Zeros zeros) { packing.pack(panel, zeros); });
         }
     });
 }

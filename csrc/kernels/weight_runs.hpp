@@ -120,6 +120,7 @@ struct WeightRun {
     Index step[kRunElements];  // of each element in the panel, relative to the first; or kNone
     int axes = 0;              // axes of the box that it covers whole,
     Index cut = 1;             // and how many of the next one
+    bool gaps = false;         // some elements are no steps
     WeightSquare square[kRunElements];
 
     static constexpr Index kNone = Index(1) << 62;
@@ -134,6 +135,7 @@ struct WeightRun {
             if (fits < a.count && fits > kLanes<T>) fits -= fits % kLanes<T>;
             if (fits == 1) break;
             const Index inner = span;
+            gaps |= a.pitch > inner;
             for (Index i = 1; i < fits; ++i) {
                 for (Index j = span; j < i * a.pitch; ++j) step[j] = kNone;
                 for (Index j = 0; j < inner; ++j) {
@@ -158,8 +160,10 @@ struct WeightRun {
     int list_squares() {
         constexpr int kL = kLanes<T>;
         short least_cost[kRunElements + 1], width_at[kRunElements];
+        const Index whole = gaps ? 0 : span - span % kL;  // nothing to choose before
         least_cost[span] = 0;
-        for (Index at = span - 1; at >= 0; --at) {
+        for (Index at = 0; at < whole; at += kL) width_at[at] = kL;
+        for (Index at = span - 1; at >= whole; --at) {
             least_cost[at] = least_cost[at + 1];
             width_at[at] = 0;
             if (step[at] == kNone) continue;
