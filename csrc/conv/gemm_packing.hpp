@@ -12,8 +12,8 @@
 
 namespace fastconv {
 
-// Calls of at least so many images pack their weights once: tasks would for each image, but cut
-// fewer images more evenly between threads.
+// Calls of at least so many images pack their weights once: tasks would for each image. With fewer
+// images that was slower; docs/performance.md has the figures.
 constexpr Index kPackedImages = 8;
 
 // The panels of one problem, whose blocking is that of packed weights.
