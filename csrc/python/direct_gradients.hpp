@@ -7,7 +7,7 @@
 
 #include "conv/input_grad.hpp"
 #include "conv/weight_grad.hpp"
-#include "direct.hpp"
+#include "python/direct.hpp"
 
 namespace fastconv {
 

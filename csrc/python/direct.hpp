@@ -6,9 +6,9 @@
 #include <new>
 #include <utility>
 
-#include "arrays.hpp"
 #include "conv/algorithm.hpp"
-#include "result_memory.hpp"
+#include "python/arrays.hpp"
+#include "python/result_memory.hpp"
 
 namespace fastconv {
 

@@ -1,4 +1,4 @@
-#include "result_memory.hpp"
+#include "python/result_memory.hpp"
 
 #include <pybind11/gil_safe_call_once.h>
 #include <pybind11/numpy.h>
