@@ -45,7 +45,9 @@ SLOW_LINE_TRANSFORM = {"float32": 2.0, "float64": 2.1}  # NumPy's
 MULTIPLY = {"float32": 0.45, "float64": 0.9}  # a pixel and pair of channels
 MOVE = {"float32": 0.8, "float64": 1.6}  # a pixel: gathering a block, storing a result
 CALL = 4e4  # a transform's own overhead, with what belongs to it
-MULTIPLY_ADD = {"float32": 0.02, "float64": 0.04}  # a product of the ladder's algorithms
+# A product of the ladder's algorithms: 0.018 where a core has 110 GFLOP/s (Zen 4), 0.0075 where it
+# has 265 (Zen 5); between them, so that neither takes the slower way.
+MULTIPLY_ADD = {"float32": 0.012, "float64": 0.024}
 #: How much faster it must be, for what the figures above do not know; and what it must save.
 LEAST_GAIN = 1.3
 LEAST_SAVED = 5e5
