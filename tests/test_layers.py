@@ -42,9 +42,14 @@ OPTIONAL = {
     "cupy": ("backends.cuda",),
     "cuda": ("backends.cuda",),
     "matplotlib": ("demo", "cli"),
-    "rich": ("demo", "cli"),
-    "scipy": ("backends.native",),
-    "torch": (),
+    "rich": ("demo", "cli", "interop.blocks"),
+    "scipy": ("backends.native", "interop.scipy"),
+    "torch": ("interop.torch",),
+    "onnx": ("interop.onnx",),
+    "jax": ("interop.jax",),
+    "autograd": ("interop.autograd",),
+    "dask": ("interop.dask",),
+    "distributed": ("interop.dask",),
 }
 
 
@@ -183,7 +188,8 @@ import numpy
 before, threads = set(sys.modules), threading.active_count()
 import fastconv
 new = set(sys.modules) - before
-unwanted = {"numba", "llvmlite", "cupy", "cuda", "scipy", "matplotlib", "rich", "torch"}
+unwanted = {"numba", "llvmlite", "cupy", "cuda", "scipy", "matplotlib", "rich", "torch", "onnx", "jax"}
+unwanted |= {"autograd", "dask", "distributed"}
 assert not unwanted & {name.split(".")[0] for name in sys.modules}, unwanted & set(sys.modules)
 assert threading.active_count() == threads
 strangers = sorted(n for n in new if n.split(".")[0] != "fastconv")

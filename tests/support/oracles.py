@@ -17,4 +17,4 @@ def oracle(name: str) -> Any:
         required = os.environ.get("FASTCONV_REQUIRE_ORACLES", "")
         if name.partition(".")[0] in required.split(","):
             raise
-        pytest.skip(f"{error}: pip install 'fastconv[oracles]'", allow_module_level=True)
+        pytest.skip(f"{error}: pip install 'fastconv[oracles,interop]'", allow_module_level=True)
