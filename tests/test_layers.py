@@ -24,7 +24,7 @@ LAYERS = [
     {"sizes"},
     {"options", "problem"},
     {"arguments", "deformable"},
-    {"backends"},
+    {"backends", "interchange"},
     {"backends.reference", "backends.numba", "backends.native", "backends.cuda", "lowering"},
     {"accuracy", "dispatch"},
     {"explanation", "_config", "peak", "complex_accuracy"},

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from . import arguments, calls, dispatch
+from . import arguments, calls, dispatch, interchange
 from .dtypes import Promotion, as_dtype
 from .explanation import Explanation
 from .geometry import Pad, Shape, Size
@@ -43,8 +43,9 @@ def conv2d(
     ----------
     x : array
         (N, C, H, W) or, for one image, (C, H, W); (H, W) for plain image filtering. With
-        ``layout="NHWC"`` (N, H, W, C) or (H, W, C). NumPy or CuPy; any strides; read-only,
-        misaligned and byte-swapped arrays are fine.
+        ``layout="NHWC"`` (N, H, W, C) or (H, W, C). NumPy, CuPy, or any library's that has
+        ``__dlpack__``, all of one; any strides; read-only, misaligned and byte-swapped arrays are
+        fine.
     w : array
         (K, C/groups, R, S) in either layout, any strides; (R, S) with x (H, W).
     stride, dilation : int or (int, int), default 1
@@ -87,8 +88,9 @@ def conv2d(
     Returns
     -------
     array
-        (N, K, P, Q), (K, P, Q) or (P, Q); channels last with ``layout="NHWC"``; with
-        P = (H + top + bottom - (R-1)*dilation - 1) // stride + 1 and Q likewise.
+        Of the arguments' library: (N, K, P, Q), (K, P, Q) or (P, Q); channels last with
+        ``layout="NHWC"``; with P = (H + top + bottom - (R-1)*dilation - 1) // stride + 1, Q
+        likewise.
 
     Raises
     ------
@@ -146,6 +148,16 @@ def conv2d(
                 if y is not None:
                     return y
             return known.call.run(x, w, bias, out, flip)
+    elif interchange.any_foreign(x, w, bias, out):
+        return interchange.call(
+            conv2d,
+            (x, w, stride, pad),
+            {
+                "dilation": dilation, "groups": groups, "bias": bias, "activation": activation,
+                "pad_mode": pad_mode, "flip": flip, "layout": layout, "out": out, "dtype": dtype,
+                "precision": precision, "backend": backend, "threads": threads,
+            },
+        )  # fmt: skip
     arrays = arguments.array_kind(x, w, bias, out)
     x, w = arguments.as_array("x", x), arguments.as_array("w", w)
     bias = None if bias is None else arguments.as_array("bias", bias)
@@ -197,6 +209,7 @@ def output_shape(
     ).out_shape  # fmt: skip
 
 
+@interchange.served
 def conv_cost(
     x: Any,
     w: Any,
@@ -235,6 +248,7 @@ def conv_cost(
     ).cost  # fmt: skip
 
 
+@interchange.served
 def explain(
     x: Any,
     w: Any,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import arguments, calls, dispatch
+from . import arguments, calls, dispatch, interchange
 from .backends import Direct, Weights
 from .calls import Call
 from .checks import array_axes, format_shape
@@ -26,6 +26,7 @@ from .problem import ConvProblem
 REMEMBERED = 64
 
 
+@interchange.served
 def plan_conv2d(
     w: Any,
     x_shape: Sequence[int],
@@ -161,6 +162,8 @@ class Conv2dPlan:
             y = self._direct(x, out)
             if y is not None:
                 return y
+        if interchange.any_foreign(x, out):
+            return interchange.call(self, (x,), {"out": out})
         planned = self._call
         arrays = arguments.array_kind(x, self._w, out)
         x = arguments.as_array("x", x)

@@ -11,6 +11,7 @@ from ..calls import namespace
 from ..dtypes import as_dtype
 from ..errors import ShapeError
 from ..geometry import Pad, Shape, Size, check_choice
+from ..interchange import served
 from .request import Common, Held, Operator, Request, forward, held, request
 
 
@@ -78,6 +79,7 @@ threads
     return forward("depthwise_conv2d", 2, locals())
 
 
+@served
 def separable_conv2d(
     x: Any,
     w_depthwise: Any,

@@ -12,6 +12,7 @@ from ..calls import promotion_of
 from ..dtypes import as_dtype
 from ..errors import DTypeError, ShapeError
 from ..geometry import Pair, Shape
+from ..interchange import served
 from .request import Common, request
 
 #: What a boundary is called, and the border it is.
@@ -113,6 +114,7 @@ _CONVOLVE = """Convolve two 2-D arrays, as `scipy.signal.convolve2d` does.
 def _named(name: str, doc: str, flip: bool) -> Any:
     """Give the filter that turns its kernel, or does not, its name and its words."""
 
+    @served
     def function(
         in1: Any,
         in2: Any,

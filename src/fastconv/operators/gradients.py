@@ -12,6 +12,7 @@ from ..arguments import as_array
 from ..dtypes import accumulator, as_dtype, is_float
 from ..errors import DTypeError, ShapeError
 from ..geometry import check_choice
+from ..interchange import served
 from ..sizes import Spatial
 from .naming import sizes_of
 from .request import Common, Kind, Operator, Request, check_output_gradient, held, request
@@ -178,11 +179,13 @@ def _sums_of(dtype: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any] | None]
     return as_dtype(accumulator(name)), as_dtype(name) if is_float(name) else None
 
 
+@served
 def conv1d_bias_grad(gy: Any, *, layout: str | None = None, dtype: Any = None) -> Any:
     """Gradient with respect to the bias of `conv1d`; as `conv2d_bias_grad`, gy (N, K, Q)."""
     return _bias_grad(1, gy, layout, dtype)
 
 
+@served
 def conv2d_bias_grad(gy: Any, *, layout: str | None = None, dtype: Any = None) -> Any:
     """Gradient with respect to the bias of ``sum(gy * conv2d(x, w, bias=bias))``.
 
@@ -213,6 +216,7 @@ def conv2d_bias_grad(gy: Any, *, layout: str | None = None, dtype: Any = None) -
     return _bias_grad(2, gy, layout, dtype)
 
 
+@served
 def conv3d_bias_grad(gy: Any, *, layout: str | None = None, dtype: Any = None) -> Any:
     """Gradient with respect to the bias of `conv3d`; as `conv2d_bias_grad`, gy (N, K, O, P, Q)."""
     return _bias_grad(3, gy, layout, dtype)

@@ -10,12 +10,14 @@ from ..calls import namespace
 from ..dtypes import as_dtype
 from ..errors import ShapeError
 from ..geometry import Pad, Shape, Size, check_choice
+from ..interchange import served
 from ..problem import ConvProblem
 from ..sizes import Result
 from .naming import sizes_of
 from .request import Common, check_names, check_output_gradient, held, request
 
 
+@served
 def conv2d_per_sample(
     x: Any,
     w: Any,
@@ -77,6 +79,7 @@ def conv2d_per_sample(
     return _run("conv2d_per_sample", "y", x, w, x.shape, w.shape, common, bias, activation)
 
 
+@served
 def conv2d_per_sample_input_grad(
     x_shape: Any,
     w: Any,
@@ -129,6 +132,7 @@ def conv2d_per_sample_input_grad(
     return _run("conv2d_per_sample_input_grad", "x", gy, w, shape, w.shape, common)
 
 
+@served
 def conv2d_per_sample_weight_grad(
     x: Any,
     w_shape: Any,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments, calls, dispatch, lowering
+from .. import arguments, calls, dispatch, interchange, lowering
 from ..backends import Direct
 from ..calls import Call
 from ..dtypes import Promotion
@@ -81,6 +81,8 @@ class OperatorPlan:
 
     def _checked(self, x: Any, out: Any) -> Any:
         """Look at the arrays, and compute."""
+        if interchange.any_foreign(x, out):
+            return interchange.call(self, (x,), {"out": out})
         name = calls.OPERANDS[self.problem.result][0]
         arrays = arguments.array_kind(x, self._kernel, out, names=f"{name}, w, bias and out")
         x = arguments.as_array(name, x)

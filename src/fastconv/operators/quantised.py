@@ -14,6 +14,7 @@ from ..checks import layouts
 from ..dtypes import as_dtype
 from ..errors import DTypeError, ShapeError
 from ..geometry import Pad, Size, check_choice
+from ..interchange import served
 from ..options import resolve
 from ..problem import ConvProblem
 from .request import Common, Request, request
@@ -25,6 +26,7 @@ _HALF = {"int8": -128, "uint8": 128}
 _BLOCK = 1 << 15
 
 
+@served
 def conv2d_integer(
     x: Any,
     w: Any,
@@ -91,6 +93,7 @@ def conv2d_integer(
     return _sums("conv2d_integer", x, w, x_zero_point, w_zero_point, None, options).run()
 
 
+@served
 def qlinear_conv2d(
     x: Any,
     x_scale: Any,

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec
 
 import numpy as np
 
-from .. import arguments, calls, dispatch
+from .. import arguments, calls, dispatch, interchange
 from ..calls import Call, Described
 from ..checks import array_axes, format_shape
 from ..dtypes import as_dtype
@@ -252,6 +252,8 @@ class Operator(Generic[P]):
         known = None if key is None else calls.remembered(key)
         if known is not None:
             return known.again(args, kwargs)
+        if key is None and interchange.any_foreign(*args, *kwargs.values()):
+            return interchange.call(self, args, kwargs)
         request = self._request(*args, **kwargs)
         if type(request) is not Request:
             return request.run()
@@ -265,6 +267,8 @@ class Operator(Generic[P]):
 
     def _request(self, *args: P.args, **kwargs: P.kwargs) -> Request:
         """Describe a call; an unknown name among its arguments is told by its likely meaning."""
+        if interchange.any_foreign(*args, *kwargs.values()):
+            args, kwargs, _ = interchange.views(self, args, kwargs)  # type: ignore[assignment]
         try:
             return self._describe(*args, **kwargs)
         except TypeError:

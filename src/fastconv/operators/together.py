@@ -12,6 +12,7 @@ from ..api import conv2d
 from ..arguments import as_array, module_of
 from ..dtypes import accumulator, as_dtype
 from ..geometry import check_choice
+from ..interchange import served
 from ..sizes import Spatial
 from . import gradients
 from .forward import conv1d, conv3d
@@ -134,7 +135,7 @@ def _grads(spatial: Spatial, forward: Any) -> Any:
         return Gradients(gx, gw, sums)
 
     words = _WORDS.replace("{example}", _EXAMPLES[spatial])
-    return named(grads, name, words, spatial)
+    return named(served(grads), name, words, spatial)
 
 
 conv1d_grads = _grads(1, conv1d)

@@ -14,9 +14,11 @@ from ..borders import source_index
 from ..dtypes import NARROW, as_dtype
 from ..errors import ShapeError, SizeError
 from ..geometry import Shape
+from ..interchange import served
 from ..problem import ConvProblem
 
 
+@served
 def im2col(
     x: Any,
     kernel: Any,
@@ -93,6 +95,7 @@ def im2col(
     return columns.reshape(*alone, rows, math.prod(problem.y_image))
 
 
+@served
 def im2col_view(
     x: Any, kernel: Any, stride: Any = 1, *, dilation: Any = 1, layout: str | None = None
 ) -> Any:
@@ -147,6 +150,7 @@ def im2col_view(
     return windows if x.ndim == spatial + 2 else windows[0]
 
 
+@served
 def col2im(
     cols: Any,
     image_shape: Any,
