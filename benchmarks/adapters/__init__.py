@@ -1,1 +1,1 @@
-"""What an adapter adds to a call: a few pixels through another library, beside fastconv's own call."""
+"""What an adapter adds to a call: few pixels through another library, beside our own call."""
