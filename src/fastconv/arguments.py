@@ -22,6 +22,12 @@ def _cupy_array() -> type | None:
     return getattr(sys.modules.get("cupy"), "ndarray", None)
 
 
+def cupy_arrays() -> tuple[type, ...]:
+    """CuPy's array class where somebody has imported CuPy, for `isinstance`."""
+    kind = _cupy_array()
+    return () if kind is None else (kind,)
+
+
 def array_kind(*arrays: Any, names: str = "x, w, bias and out") -> str:
     """Return ``numpy`` or ``cupy``; never imports CuPy, and refuses a mix of the two."""
     cupy_array = _cupy_array()

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from .arguments import array_kind
+from .arguments import array_kind, cupy_arrays
 from .dtypes import BFLOAT16, as_dtype
 from .errors import BackendUnavailable, DTypeError
 
@@ -26,24 +26,15 @@ R = TypeVar("R")
 #: Devices that DLPack numbers: memory that the processor reads; that CuPy reads.
 _HOST, _CUDA = (1, 3, 11), (2, 13)
 
-#: What belongs to no library but Python and NumPy, without a look at it.
-_OWN = {np.ndarray, int, float, bool, str, tuple, list, type(None), np.dtype, type}
-
-
-def is_foreign(value: Any) -> bool:
-    """Whether a value is an array of another library than NumPy and CuPy."""
-    kind = type(value)
-    return (
-        kind not in _OWN
-        and hasattr(kind, "__dlpack__")
-        and not isinstance(value, np.ndarray)
-        and array_kind(value) == "numpy"
-    )
-
 
 def any_foreign(*values: Any) -> bool:
     """Whether one of the values is an array of another library than NumPy and CuPy."""
-    return any(type(value) not in _OWN and is_foreign(value) for value in values)
+    for value in values:
+        kind = type(value)
+        library = _libraries[kind] if kind in _libraries else _library(kind)
+        if library is not None and library is not _OWN:
+            return True
+    return False
 
 
 def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -57,11 +48,12 @@ def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     BackendUnavailable
         Memory of a GPU where there is no CuPy, or of a device that nothing here computes on.
     """
-    args, kwargs, library = views(function, args, kwargs)
     out = kwargs.get("out")
     args, kwargs, library = views(function, args, kwargs)
     result = function(*args, **kwargs)
-    return _given(library, result) if out is None else out
+    if out is not None:
+        return out
+    return library.give(result) if type(result) is np.ndarray else _given(library, result)
 
 
 def views(
@@ -69,20 +61,25 @@ def views(
 ) -> tuple[tuple[Any, ...], dict[str, Any], _Library]:
     """Return the arguments of a call with views in the place of foreign arrays, and their library.
 
-    A dtype of that library is taken by its name.
+    There must be one among them. A dtype of its library is taken by its name.
     """
-    first = next(value for value in (*args, *kwargs.values()) if is_foreign(value))
-    library = _library(first)
-    _check_one_library(function, args, kwargs, library)
-
-    def seen(value: Any) -> Any:
-        return library.view(value) if is_foreign(value) else value
-
-    named = {name: seen(value) for name, value in kwargs.items()}
+    values = [*args, *kwargs.values()]
+    found: _Library | None = None
+    for index, value in enumerate(values):
+        kind = type(value)
+        library = _libraries[kind] if kind in _libraries else _library(kind)
+        if library is None:
+            continue
+        if found is not None and library is not found:
+            raise _of_several(function, args, kwargs)
+        found = library
+        values[index] = value if library is _OWN else library.view(value)
+    assert found is not None
+    named = dict(zip(kwargs, values[len(args) :], strict=True))
     dtype = named.get("dtype")
     if dtype is not None and not isinstance(dtype, str | type | np.dtype):
         named["dtype"] = str(dtype).rpartition(".")[2]
-    return tuple(map(seen, args)), named, library
+    return tuple(values[: len(args)]), named, found
 
 
 def served(function: Callable[P, R]) -> Callable[P, R]:
@@ -90,10 +87,9 @@ def served(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        for value in (*args, *kwargs.values()):
-            if type(value) not in _OWN and is_foreign(value):
-                result: R = call(function, args, kwargs)
-                return result
+        if any_foreign(*args, *kwargs.values()):
+            result: R = call(function, args, kwargs)
+            return result
         return function(*args, **kwargs)
 
     return wrapper
@@ -102,11 +98,14 @@ def served(function: Callable[P, R]) -> Callable[P, R]:
 class _Library:
     """A library whose arrays are taken by DLPack, and given back by its ``from_dlpack``."""
 
-    def __init__(self, name: str, functions: Any) -> None:
-        self.name, self._functions = name, functions
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._functions: Any = None
 
     def view(self, value: Any) -> Any:
         """View an array of this library as one of NumPy or CuPy."""
+        if self._functions is None:
+            self._functions = self._namespace(value)
         try:
             return self._host_view(value)
         except Exception as error:
@@ -119,32 +118,37 @@ class _Library:
                 f"a {_kind(value)} is on DLPack device {device}; fastconv computes in the "
                 "processor's memory and, with CuPy, in a GPU's: move it there"
             ) from refused
+        if str(getattr(value, "dtype", "")).endswith(BFLOAT16) and not self._hint(value):
+            return self._host_view(value.view(self._functions.int16)).view(as_dtype(BFLOAT16))
         raise DTypeError(f"a {_kind(value)} has no view as an array{self._hint(value)}: {refused}")
-
-    def _host_view(self, value: Any) -> Any:
-        if self._is_bfloat16(value):  # DLPack has a code for it that NumPy does not know
-            bits = np.from_dlpack(value.view(self._functions.int16))
-            return bits.view(as_dtype(BFLOAT16))
-        return np.from_dlpack(value)
 
     def give(self, array: Any) -> Any:
         """Return an array of NumPy or CuPy as one of this library, without a copy where it can."""
-        if isinstance(array, np.ndarray):
-            if array.dtype.name == BFLOAT16:
+        if type(array) is np.ndarray and array.dtype.isbuiltin != 1:
+            if array.dtype.name == BFLOAT16:  # DLPack has a code for it that NumPy does not know
                 return self._given(array.view("int16")).view(self._functions.bfloat16)
-            if not array.dtype.isnative:
-                array = array.astype(array.dtype.newbyteorder("="))
+            array = array.astype(array.dtype.newbyteorder("="))
         return self._given(array)
+
+    def _namespace(self, value: Any) -> Any:
+        """Return the library's functions: the standard's namespace, or the module of its name."""
+        space = getattr(value, "__array_namespace__", None)
+        functions = sys.modules[self.name] if space is None else space()
+        if not hasattr(functions, "from_dlpack"):
+            raise DTypeError(
+                f"a {_kind(value)} has __dlpack__, but {self.name} no from_dlpack for the result; "
+                "pass numpy.from_dlpack(x)"
+            )
+        return functions
+
+    def _host_view(self, value: Any) -> Any:
+        return np.from_dlpack(value)
 
     def _given(self, array: Any) -> Any:
         try:
             return self._functions.from_dlpack(array)
         except BufferError:  # memory that is read-only, which some libraries do not take
             return self._functions.asarray(array.copy())
-
-    @staticmethod
-    def _is_bfloat16(value: Any) -> bool:
-        return str(getattr(value, "dtype", "")).endswith(BFLOAT16)
 
     def _hint(self, value: Any) -> str:
         """Say what to do instead."""
@@ -162,53 +166,51 @@ class _Torch(_Library):
     """PyTorch, whose own view and tensor of an array take a third of DLPack's time."""
 
     def _host_view(self, value: Any) -> Any:
-        if self._is_bfloat16(value):
-            return value.view(self._functions.int16).numpy().view(as_dtype(BFLOAT16))
         return value.numpy()
 
     def _given(self, array: Any) -> Any:
-        if isinstance(array, np.ndarray) and array.flags.writeable and min(array.strides) >= 0:
+        if type(array) is np.ndarray and array.flags.c_contiguous and array.flags.writeable:
             return self._functions.from_numpy(array)
         return super()._given(array)
 
 
-_libraries: dict[type, _Library] = {}
+#: What computes here: NumPy and CuPy.
+_OWN = _Library("numpy")
+
+#: By the type of a value; None for what is no array.
+_libraries: dict[type, _Library | None] = {}
+MOST_TYPES = 256
 
 
-def _library(value: Any) -> _Library:
-    """Return the library of an array; it is imported, or there would be no array of its."""
-    kind = type(value)
-    known = _libraries.get(kind)
-    if known is None:
-        space = getattr(value, "__array_namespace__", None)
+def _library(kind: type) -> _Library | None:
+    """Return the library of arrays of this type, None for any other type."""
+    if len(_libraries) >= MOST_TYPES:
+        _libraries.clear()
+    library: _Library | None = None
+    if issubclass(kind, (np.ndarray, *cupy_arrays())):
+        library = _OWN
+    elif hasattr(kind, "__dlpack__"):
         root = kind.__module__.partition(".")[0]
-        functions = sys.modules[root] if space is None else space()
-        if not hasattr(functions, "from_dlpack"):
-            raise DTypeError(
-                f"a {_kind(value)} has __dlpack__, but {root} no from_dlpack for the result; pass "
-                "numpy.from_dlpack(x)"
-            )
-        known = (_Torch if root == "torch" else _Library)(root, functions)
-        _libraries[kind] = known
-    return known
+        name = "jax" if root == "jaxlib" else root
+        known = {other.name: other for other in _libraries.values() if other is not None}
+        library = known.get(name) or (_Torch if name == "torch" else _Library)(name)
+    _libraries[kind] = library
+    return library
 
 
-def _check_one_library(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], library: _Library
-) -> None:
-    """Raise for arrays of two libraries: neither may decide which the result is of."""
-    for value in (*args, *kwargs.values()):
-        array = isinstance(value, np.ndarray) or array_kind(value) == "cupy"
-        if array or (is_foreign(value) and _library(value) is not library):
-            kinds = ", ".join(
-                f"{name} a {_kind(given)}"
-                for name, given in _named(function, args, kwargs)
-                if hasattr(type(given), "__dlpack__")
-            )
-            raise DTypeError(
-                f"arrays of one call must be of one library, got {kinds}; convert one, for example "
-                f"with {library.name}'s from_dlpack"
-            )
+def _of_several(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> DTypeError:
+    """Describe a call with arrays of two libraries: neither may decide which the result is of."""
+    kinds = ", ".join(
+        f"{name} a {_kind(given)}"
+        for name, given in _named(function, args, kwargs)
+        if hasattr(type(given), "__dlpack__")
+    )
+    return DTypeError(
+        f"arrays of one call must be of one library, got {kinds}; convert, for example with the "
+        "from_dlpack that each of them has"
+    )
 
 
 def _named(
