@@ -218,8 +218,10 @@ TABLE = [
     Row(39, "XNNPACK#4190: tail over-read", memory_traps.guard_pages, "R"),
     Row(40, "memory layout", traps.memory_layout, "R"),
     Row(41, "device mix", [
-        call(Tensor(), TAP, "numpy.asarray(x)"), call(ONE, Tensor(), "numpy.asarray(w)"),
-        call(ONE, TAP, "bias", bias=Tensor()), call(ONE, TAP, "out", out=Tensor()),
+        call(Tensor(), TAP, "of one library, got x a"),
+        call(ONE, Tensor(), "w a tests.test_bad_inputs.Tensor"),
+        call(ONE, TAP, "bias a", bias=Tensor()), call(ONE, TAP, "out a", out=Tensor()),
+        call(Tensor(), Tensor(), "no from_dlpack"),
     ], "T"),
     Row(42, "allocation fails inside a parallel region", memory_traps.refused_allocation, "M"),
 ]  # fmt: skip

@@ -65,6 +65,7 @@ def views(
     """
     values = [*args, *kwargs.values()]
     found: _Library | None = None
+    places = []
     for index, value in enumerate(values):
         kind = type(value)
         library = _libraries[kind] if kind in _libraries else _library(kind)
@@ -73,8 +74,10 @@ def views(
         if found is not None and library is not found:
             raise _of_several(function, args, kwargs)
         found = library
-        values[index] = value if library is _OWN else library.view(value)
+        places.append(index)
     assert found is not None
+    for index in places:
+        values[index] = found.view(values[index])
     named = dict(zip(kwargs, values[len(args) :], strict=True))
     dtype = named.get("dtype")
     if dtype is not None and not isinstance(dtype, str | type | np.dtype):
@@ -133,7 +136,7 @@ class _Library:
     def _namespace(self, value: Any) -> Any:
         """Return the library's functions: the standard's namespace, or the module of its name."""
         space = getattr(value, "__array_namespace__", None)
-        functions = sys.modules[self.name] if space is None else space()
+        functions = sys.modules.get(self.name) if space is None else space()
         if not hasattr(functions, "from_dlpack"):
             raise DTypeError(
                 f"a {_kind(value)} has __dlpack__, but {self.name} no from_dlpack for the result; "
