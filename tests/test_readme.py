@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def test_every_python_block_runs(capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks:
         if "numba" in block and "numba" not in fastconv.available_backends():
             block = block.replace('backend="numba"', 'backend="reference"')
+        if "import torch" in block and importlib.util.find_spec("torch") is None:
+            continue
         exec(compile(block, "README.md", "exec"), names)
     assert np.shape(names["y"])[0] == 1
     assert "chosen" in capsys.readouterr().out
