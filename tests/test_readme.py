@@ -53,6 +53,10 @@ def test_links_lead_to_files() -> None:
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
+    """CI builds the package once, ``pip install .`` in its two parts, and installs that."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    for command in ("install -q '.[test]'", "install -q '.[demo]'", "python -m fastconv demo"):
+    assert re.search(r"pip. wheel .* \. ", script)
+    for extra, command in (("test", "pytest"), ("demo", "python -m fastconv demo")):
+        assert f"pip install '.[{extra}]' && {command}" in README
+        assert f'install -q "$wheel[{extra}]"' in script
         assert command in script
