@@ -124,31 +124,53 @@ struct PackedPanels {
     Index outputs, vectors;
 };
 
+// The outputs of one panel, of which `outputs` are there, in one step. Numbers of sums are
+// constants: they would be in memory otherwise, and each vector wait for the one before.
+template <class T>
+inline void copy_weight_row(T* to, const T* from, Index vectors, Index outputs,
+                            ZeroSums<T>& zeros) {
+    constexpr Index kL = kLanes<T>;
+    if (vectors == kVectors && outputs == kVectors * kL) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+            const Vec<T> weights = load(from + v * kL);
+            store(to + v * kL, weights);
+            zeros.add(v, weights);
+        }
+        return;
+    }
+    for (Index v = 0; v < vectors; ++v) {
+        const Index lanes = least(most(outputs - v * kL, 0), kL);
+        const Vec<T> weights = load_first(from + v * kL, lanes);
+        store(to + v * kL, weights);
+        zeros.add(0, weights);
+    }
+}
+
 // Steps of a box whose outputs are consecutive: rows are copied, each to all panels, so that memory
 // is read in long runs. Returns whether the weights of all are finite.
 template <class T>
 bool copy_weight_rows(const WeightBox& box, const PackedPanels<T>& panels, const T* kernels,
                       Index count) {
-    constexpr Index kL = kLanes<T>, kAhead = 16;  // vectors
+    constexpr Index kL = kLanes<T>, kAhead = 32;  // vectors
     const WeightAxis inner = box.axes ? box.axis[0] : WeightAxis{1, 0, 0};
     const Index row = panels.vectors * kL;
     const Index ahead = most(1, kAhead / ceil_div(count, kL)) * inner.pitch;
     ZeroSums<T> zeros;
     for_weight_runs(box, least(1, box.axes), 1, [&](Index offset, Index step, Index) {
+        ZeroSums<T> sums = zeros;  // in registers
         for (Index i = 0; i < inner.count; ++i) {
             const T* from = kernels + offset + i * inner.pitch;
             T* to = panels.to + (step + i * inner.step) * row;
             for (Index first = 0; first < count; first += panels.outputs, to += panels.pitch) {
-                const Index outputs = least(panels.outputs, count - first);
-                for (Index v = 0; v < panels.vectors; ++v) {
-                    const Index at = first + v * kL, lanes = least(most(outputs - v * kL, 0), kL);
+                for (Index at = first; at < first + panels.outputs; at += kL) {
                     __builtin_prefetch(from + ahead + at);
-                    const Vec<T> weights = load_first(from + at, lanes);
-                    store(to + v * kL, weights);
-                    zeros.add(int(v), weights);
                 }
+                copy_weight_row(to, from + first, panels.vectors,
+                                least(panels.outputs, count - first), sums);
             }
         }
+        zeros = sums;
     });
     return zeros.finite();
 }
