@@ -199,9 +199,12 @@ void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c
     Index half = row_pitch.half, ahead = a.ahead;
     // values whose origin the compiler forgets: it would compute them anew in the loop
     asm("" : "+r"(pitch.three), "+r"(pitch.five), "+r"(half));
+    // one register is missing: this value may wait in memory, and would in a vector's otherwise
+    const T* from = a.data;
+    asm("" : "+r"(from));
     for (Index d = 0; d < depth; ++d) {
         const T* columns = b.data + (EVEN ? d * kCols<T> : b.offset[d]);
-        const T* rows = a.data + a.offset[d];
+        const T* rows = from + a.offset[d];
         if constexpr (!EVEN) {
             __builtin_prefetch(rows + ahead);
             ahead += a.spread;
