@@ -60,6 +60,14 @@ CASES = [
     dense(16, 24, 23, 20, 3, 3, stride=5, pad=((0, 3), (2, 0))),
     dense(24, 32, 12, 12, 3, 3, pad=1),  # one phase
     dense(40, 64, 7, 7, 1, 1),
+    # channels of whole panels, few pixels: the taps of all phases are packed together
+    dense(64, 20, 14, 15, 3, 3, stride=2, pad=1),
+    dense(128, 33, 9, 10, 4, 4, stride=2, pad=1),
+    dense(64, 70, 8, 10, 2, 2, stride=2),
+    dense(192, 24, 9, 7, 3, 3, pad=1),
+    dense(64, 24, 13, 12, 3, 3, stride=2, pad=2, dilation=2),  # one of four phases has taps
+    dense(64, 300, 20, 21, 3, 3, stride=3, pad=1, n=1),
+    dense(128, 24, 4, 3, 3, 3, stride=3, pad=1),  # a phase of taps without pixels
     grouped(4, 8, 16, 12, 3, stride=2, pad=1),
     grouped(3, 8, 1, 9, 3, stride=2, pad=1),
     grouped(3, 1, 4, 9, 3, stride=2, pad=1),
@@ -191,10 +199,31 @@ def test_same_bits_wherever_operands_lie(case: OperatorCase) -> None:
         assert np.isnan(room).sum() == room.size - want.size
 
 
+@pytest.mark.parametrize("last", LAYOUTS)
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_that_are_not_finite_reach_as_far_as_those_of_plans(
+    stride: int, bad: float, last: bool
+) -> None:
+    """The zeros of the border are multiplied by such weights, in whatever way they are packed."""
+    case = variants(dense(64, 20, 14, 13, 3, 3, stride=stride, pad=1), last, "float32")
+    operands = case.draw()
+    operands.w[7, 33, 0, 2] = bad
+    with np.errstate(invalid="ignore"):
+        plan = fastconv.conv2d_input_grad.plan(
+            case.x, operands.w, case.y, backend="native", **case.options
+        )
+        want = plan(operands.gy)
+        got = case.compute("x", operands, backend="native", threads=2)
+    assert np.array_equal(got, want, equal_nan=True)
+    assert not np.isfinite(want).all()
+    assert np.isfinite(want).any()
+
+
 GUARDED = """
 from support.guard import Fence
 from test_input_grad import fenced
-print(fenced(Fence(64)))
+print(fenced(Fence(160)))
 """
 
 
@@ -202,7 +231,8 @@ def fenced(fence: Fence) -> int:
     """Gradients whose arrays, one after the other, end at a page that may not be touched."""
     calls = 0
     for c, k, (h, w), (r, stride), last, dtype in itertools.product(
-        (1, 5, 16, 19), (1, 3, 16, 21), ((3, 5), (6, 7), (1, 33)), ((1, 2), (2, 2), (3, 2), (1, 1)),
+        (1, 5, 16, 19, 64), (1, 3, 16, 21), ((3, 5), (6, 7), (1, 33)),
+        ((1, 2), (2, 2), (3, 2), (1, 1)),
         LAYOUTS, FLOATS,
     ):  # fmt: skip
         for groups in {1, c}:

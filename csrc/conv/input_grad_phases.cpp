@@ -9,6 +9,7 @@
 #include "conv/im2col_gemm.hpp"
 #include "conv/input_grad.hpp"
 #include "conv/input_grad_fill.hpp"
+#include "conv/input_grad_panels.hpp"
 #include "conv/input_grad_parts.hpp"
 #include "conv/sizes.hpp"
 #include "conv/tasks.hpp"
@@ -79,7 +80,8 @@ std::string name(const Problem& problem, bool fast) {
 }
 
 template <class T>
-Footprint footprint(const Problem& problem, const Resources& resources, bool packed) {
+Footprint footprint(const Problem& problem, const Resources& resources, bool weights_packed) {
+    bool packed = weights_packed;
     const GradientParts gradient(problem);
     const bool together = runs_together<T>(gradient, resources.fast);
     const PackedLayout<T> layout(problem, gradient, resources.fast);
@@ -104,7 +106,13 @@ Footprint footprint(const Problem& problem, const Resources& resources, bool pac
         threads = std::max(threads, of_part.threads);
         most = std::max(most, of_part.scratch_bytes);
     }
-    return {(together ? threads * each : most) + kept, threads};
+    Footprint whole{(together ? threads * each : most) + kept, threads};
+    if (!weights_packed && together) {
+        const PanelCut cut = panel_cut<T>(problem, gradient, resources);
+        whole.scratch_bytes = std::max(whole.scratch_bytes, cut.threads * cut.thread_bytes);
+        whole.threads = std::max(whole.threads, cut.threads);
+    }
+    return whole;
 }
 
 template <class T>
@@ -217,6 +225,13 @@ Status run(const Problem& problem, const InputGradOperands<T>& arrays, const Res
     const Fill<T> fill(problem, gradient, arrays.gx, arrays.bias);
     if (!runs_together<T>(gradient, resources.fast)) {
         return run_in_turn(gradient, parts, fill, resources, interrupt);
+    }
+    if (!packed && taps_lie_together<T>(problem, arrays.w)) {
+        const PanelCut cut = panel_cut<T>(problem, gradient, resources);
+        if (cut.blocks) {
+            return run_panels<T>(problem, gradient, parts, arrays.w, fill, cut, resources,
+                                 interrupt);
+        }
     }
     const bool first = !packed && packs_first<T>(problem, gradient, layout, resources);
     return run_together(gradient, parts, fill, first ? &layout : nullptr, resources, interrupt);

@@ -125,7 +125,10 @@ RowPanel<T> pixel_rows(const Task<T>& task, const Scratch<T>& scratch, Index row
     const T* inside = task.blocking.direct_pixels ? inside_pixels(slice, row, rows) : nullptr;
     if (inside) {
         const Index pitch = slice.problem.stride_w * slice.x.stride[3];
-        return {{inside, scratch.x_offset, rows * pitch}, RowPitch::even(pitch)};
+        // whole pixels, one behind the other
+        const bool dense = slice.x.stride[1] == 1 && pitch == depth.count;
+        return {{inside, scratch.x_offset, rows * pitch, dense ? rows - 1 : 0},
+                RowPitch::even(pitch)};
     }
     const bool taps_first = task.blocking.taps_first;
     for_planes(plane_steps(slice), depth.first, depth.count, [&](const PlanePart& part) {

@@ -61,6 +61,10 @@ struct Operand {
     const T* data;
     const Index* offset;
     Index ahead;  // from a step to what is read after this tile: fetched while it is computed
+    // Where the steps of a row follow each other, and rows each other, what follows is one stretch
+    // that steps share: so many elements more lie between a step and what it fetches than between
+    // the step before and what that one does.
+    Index spread = 0;
 };
 
 // Row I of a tile is at base + I * one; from row kHalfRows on, at base + half + (I - kHalfRows) *
@@ -192,13 +196,19 @@ void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c
             }
     }
     RowPitches pitch{row_pitch.one, 3 * row_pitch.one, 5 * row_pitch.one};
-    Index half = row_pitch.half;
+    Index half = row_pitch.half, ahead = a.ahead;
     // values whose origin the compiler forgets: it would compute them anew in the loop
     asm("" : "+r"(pitch.three), "+r"(pitch.five), "+r"(half));
+    // one register is missing: this value may wait in memory, and would in a vector's otherwise
+    const T* from = a.data;
+    asm("" : "+r"(from));
     for (Index d = 0; d < depth; ++d) {
         const T* columns = b.data + (EVEN ? d * kCols<T> : b.offset[d]);
-        const T* rows = a.data + a.offset[d];
-        if constexpr (!EVEN) __builtin_prefetch(rows + a.ahead);
+        const T* rows = from + a.offset[d];
+        if constexpr (!EVEN) {
+            __builtin_prefetch(rows + ahead);
+            ahead += a.spread;
+        }
         Vec<T> col[VECTORS];
 #pragma GCC unroll 4
         for (int j = 0; j < VECTORS; ++j) col[j] = load(columns + j * kL);

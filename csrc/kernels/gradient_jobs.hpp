@@ -37,6 +37,31 @@ struct WeightGradJob {
     WeightGradBlocking blocking;
 };
 
+// Numbers of taps that are packed together.
+constexpr Index kMostPackedTaps = 16;
+constexpr bool packs_taps(Index taps) {
+    return taps == 4 || taps == 9 || taps == 16;
+}
+// x with lanes * x = 1 modulo an odd number of taps.
+constexpr int tap_turn(int lanes, int taps) {
+    int x = 1;
+    while (lanes * x % taps != 1) ++x;
+    return x;
+}
+
+// Weights that several products read, taps of each; see kernels/pack_taps.hpp.
+template <class T>
+struct TapPacking {
+    struct Tap {
+        T* to;
+        Index step, panel;  // from one step of the product to the next, and one panel
+    };
+    const T* w;
+    Index channels, channel;  // of the reduction, and from one to the next
+    Index outputs, taps;      // one output's taps lie behind those of another
+    Tap tap[kMostPackedTaps];
+};
+
 // Groups of few channels: lanes are the channels of several groups; see
 // kernels/weight_grad_grouped.hpp.
 struct GroupedGradCut {

@@ -15,6 +15,7 @@
 #include "kernels/im2col_gemm.hpp"
 #include "kernels/input_grad_depthwise.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/pack_taps.hpp"
 #include "kernels/peak.hpp"
 #include "kernels/weight_grad.hpp"
 #include "kernels/weight_grad_depthwise.hpp"
@@ -39,6 +40,7 @@ constexpr Kernels<T> kernels() {
     table.im2col_gemm_packed = packed_group_elements<T>;
     table.im2col_gemm_pack = im2col_gemm_pack<T>;
     table.volume_pack = volume_pack<T>;
+    table.pack_taps = pack_taps<T>;
     table.deform_pack = deform_pack<T>;
     table.deform_task = deform_task<T>;
     table.interleave_channels = interleave_channels<T>;

@@ -220,6 +220,7 @@ struct Kernels {
     // whether they are finite.
     bool (*volume_pack)(const Problem& problem, const Blocking& blocking, const View<const T>& w,
                         Index panel, T* packed);
+    bool (*pack_taps)(const TapPacking<T>& job);  // returns whether they are finite
     // Packs one panel of output channels of the group whose weights `w` are.
     void (*deform_pack)(const Problem& problem, const View<const T>& w, Index panel, T* packed);
     void (*deform_task)(const DeformJob<T>& job, Index task, void* scratch);

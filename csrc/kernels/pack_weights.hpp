@@ -116,26 +116,63 @@ void for_weight_runs(const WeightBox& box, int axes, Index cut, Visit visit) {
     }
 }
 
-// Steps of a box whose outputs are consecutive: rows are copied.
+// Where packed panels lie: each of `outputs` outputs of w, in rows of `vectors`.
 template <class T>
-void copy_weight_rows(const WeightBox& box, const WeightPanel<T>& panel, ZeroSums<T>& zeros) {
-    constexpr Index kL = kLanes<T>, kAhead = 8;
+struct PackedPanels {
+    T* to;
+    Index pitch;  // from one panel to the next
+    Index outputs, vectors;
+};
+
+// The outputs of one panel, of which `outputs` are there, in one step. Numbers of sums are
+// constants: they would be in memory otherwise, and each vector wait for the one before.
+template <class T>
+inline void copy_weight_row(T* to, const T* from, Index vectors, Index outputs,
+                            ZeroSums<T>& zeros) {
+    constexpr Index kL = kLanes<T>;
+    if (vectors == kVectors && outputs == kVectors * kL) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+            const Vec<T> weights = load(from + v * kL);
+            store(to + v * kL, weights);
+            zeros.add(v, weights);
+        }
+        return;
+    }
+    for (Index v = 0; v < vectors; ++v) {
+        const Index lanes = least(most(outputs - v * kL, 0), kL);
+        const Vec<T> weights = load_first(from + v * kL, lanes);
+        store(to + v * kL, weights);
+        zeros.add(0, weights);
+    }
+}
+
+// Steps of a box whose outputs are consecutive: rows are copied, each to all panels, so that memory
+// is read in long runs. Returns whether the weights of all are finite.
+template <class T>
+bool copy_weight_rows(const WeightBox& box, const PackedPanels<T>& panels, const T* kernels,
+                      Index count) {
+    constexpr Index kL = kLanes<T>, kAhead = 32;  // vectors
     const WeightAxis inner = box.axes ? box.axis[0] : WeightAxis{1, 0, 0};
-    const Index row = panel.vectors * kL;
+    const Index row = panels.vectors * kL;
+    const Index ahead = most(1, kAhead / ceil_div(count, kL)) * inner.pitch;
+    ZeroSums<T> zeros;
     for_weight_runs(box, least(1, box.axes), 1, [&](Index offset, Index step, Index) {
-        for (Index v = 0; v < panel.vectors; ++v) {
-            const Index lanes = least(most(panel.count - v * kL, 0), kL);
-            const T* from = panel.from + offset + v * kL;
-            T* to = panel.to + step * row + v * kL;
-            for (Index i = 0; i < inner.count; ++i) {
-                __builtin_prefetch(from + kAhead * inner.pitch);
-                const Vec<T> weights = load_first(from, lanes);
-                store(to, weights);
-                zeros.add(int(i), weights);
-                from += inner.pitch, to += inner.step * row;
+        ZeroSums<T> sums = zeros;  // in registers
+        for (Index i = 0; i < inner.count; ++i) {
+            const T* from = kernels + offset + i * inner.pitch;
+            T* to = panels.to + (step + i * inner.step) * row;
+            for (Index first = 0; first < count; first += panels.outputs, to += panels.pitch) {
+                for (Index at = first; at < first + panels.outputs; at += kL) {
+                    __builtin_prefetch(from + ahead + at);
+                }
+                copy_weight_row(to, from + first, panels.vectors,
+                                least(panels.outputs, count - first), sums);
             }
         }
+        zeros = sums;
     });
+    return zeros.finite();
 }
 
 // Whether the steps of a box are consecutive in memory.
@@ -226,14 +263,6 @@ class WeightPacking {
     Index ahead;  // elements from a square to what is fetched meanwhile
 };
 
-// Where packed panels lie: each of `outputs` outputs of w, in rows of `vectors`.
-template <class T>
-struct PackedPanels {
-    T* to;
-    Index pitch;  // from one panel to the next
-    Index outputs, vectors;
-};
-
 // Packs steps [first, first + depth) of `count` outputs from `kernels` on. `finite` gets, for each
 // panel, whether its weights are finite. Lanes without an output are zero.
 template <class T>
@@ -258,7 +287,8 @@ void pack_weights(const PackedPanels<T>& panels, const T* kernels, Index pitch, 
         using Panel = const WeightPanel<T>&;
         using Zeros = ZeroSums<T>&;
         if (pitch == 1 && count > 1) {
-            pack_panels([&](Panel panel, Zeros zeros) { copy_weight_rows(box, panel, zeros); });
+            const bool all = copy_weight_rows(box, panels, from, count);
+            for (Index i = 0; i < number; ++i) finite[i] &= all;
         } else if (is_one_run(box)) {
             pack_panels([&](Panel panel, Zeros zeros) { turn_weight_rows(box, panel, zeros); });
         } else {
