@@ -38,6 +38,10 @@ class Memory:
         if self._block is not None and self._block.nbytes <= KEPT:
             _spare.block = self._block
 
+    def reuse(self) -> None:
+        """Hand the block out from its beginning again: what it held is done with."""
+        self._used = 0
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """Return the next bytes as an array, or an array of its own where they do not suffice."""
         size, begin = math.prod(shape) * dtype.itemsize, self._used
