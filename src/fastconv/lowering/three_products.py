@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -37,12 +37,12 @@ LEAST_CHANNELS = 16
 #: of the gradient of w is no more than four products do.
 PER_IMAGE = 128
 #: The same of images whose channels are last, which four products read and write in place, and
-#: which Winograd's filtering leaves less to save: the copies leave the caches in batches.
-PER_IMAGE_IN_PLACE = 640
-PER_WEIGHT = {"y": 128, "x": 256, "w": 32}
+#: which Winograd's filtering leaves less to save.
+PER_IMAGE_IN_PLACE = 320
+PER_WEIGHT = {"y": 40, "x": 256, "w": 32}
 #: Bytes of the planes of images that are split, multiplied and joined before the next ones are:
-#: what caches keep. Calls have Winograd's filtering transform weights for every such part of a
-#: batch, which is to be so many times as large as their planes.
+#: what caches keep, and no less than those of the weights, which are read for each such part of
+#: a batch. Calls have Winograd's filtering transform them each time: parts are larger by a factor.
 KEPT = 4 << 20
 TRANSFORMED = 16
 
@@ -90,9 +90,8 @@ def images_together(problem: ConvProblem, keeps: bool) -> int:
     """
     if problem.result == "w" or problem.n == 0:
         return problem.n
-    room = KEPT
-    if not keeps and _may_be_transformed(problem):
-        room = max(room, TRANSFORMED * _weight_bytes(problem))
+    times = TRANSFORMED if not keeps and _may_be_transformed(problem) else 1
+    room = max(KEPT, times * _weight_bytes(problem))
     most = max(1, room * problem.n // _plane_bytes(problem))
     return -(-problem.n // -(-problem.n // most))
 
@@ -104,11 +103,16 @@ def _plane_bytes(problem: ConvProblem) -> int:
     return real.n * (images + outputs) * itemsize(real.dtype)
 
 
-def _image_bytes(problem: ConvProblem, keeps: bool) -> int:
-    """Bytes of those that exist at a time, and of the sums of a gradient of w."""
-    if problem.result == "w":
-        return _plane_bytes(problem) + _weight_bytes(problem)
-    return _plane_bytes(problem.with_batch(images_together(problem, keeps)))
+def _block_bytes(problem: ConvProblem, keeps: bool) -> int:
+    """Bytes of what exists at a time, but for the weights of a plan."""
+    images = _plane_bytes(_some(problem, images_together(problem, keeps)))
+    return images + (0 if keeps and problem.result != "w" else _weight_bytes(problem))
+
+
+@lru_cache(maxsize=1024)
+def _some(problem: ConvProblem, n: int) -> ConvProblem:
+    """Return the problem of a part of a batch."""
+    return problem.with_batch(n)
 
 
 def _weight_bytes(problem: ConvProblem) -> int:
@@ -119,8 +123,7 @@ def _weight_bytes(problem: ConvProblem) -> int:
 
 def scratch_bytes(problem: ConvProblem) -> int:
     """Bytes of operands and results as three planes."""
-    weights = 0 if problem.result == "w" else _weight_bytes(problem)
-    return _image_bytes(problem, False) + weights
+    return _block_bytes(problem, False)
 
 
 class ThreeProducts:
@@ -140,7 +143,7 @@ class ThreeProducts:
         self, inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key
     ) -> None:
         """Compute a problem of complex numbers."""
-        with Memory(_image_bytes(problem, self._keeps)) as memory:
+        with Memory(_block_bytes(problem, self._keeps)) as memory:
             if problem.result == "w":
                 self._run_weights(inner, problem, a, b, out, key, memory)
             else:
@@ -155,11 +158,13 @@ class ThreeProducts:
         """Compute y or the gradient of x, some images at a time."""
         axis, count = -1 if problem.channels_last else 1, images_together(problem, self._keeps)
         held = np.moveaxis(out, 1, axis)
-        weights = cache(partial(self._split, b, 0, problem.result == "x", None))  # a plan keeps it
+        split = partial(self._split, b, 0, problem.result == "x")
+        weights = partial(split, None) if self._keeps else split(memory)
+        begin = memory.used
         for n in range(0, problem.n, count):
             images = a[n : n + count]
-            some = part(problem if len(images) == problem.n else problem.with_batch(len(images)))
-            memory.reuse()
+            some = part(_some(problem, len(images)))
+            memory.used = begin
             planes = self._split(images, axis, False, memory)
             sums = _planes(held[n : n + count], axis, memory)
             inner(some, planes, weights, None, np.moveaxis(sums, axis, 1), key)
