@@ -218,6 +218,52 @@ def test_the_same_bits(options: dict[str, Any], channels_last: bool) -> None:
     np.testing.assert_array_equal(fastconv.conv2d(x[1], w, **given), want[1])
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=["direct", "winograd"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_some_images_at_a_time(
+    options: dict[str, Any], channels_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of a batch, the last one smaller, have the bits of the whole."""
+    hold = last if channels_last else np.ascontiguousarray
+    x, w, bias = hold(normal(0, (5, *X[1:]))), normal(1, W), normal(2, W[:1])
+    given = {"layout": "NHWC" if channels_last else "NCHW", "precision": "fast", **options}
+    gy = normal(3, fastconv.conv2d(x, w, **given).shape)
+
+    def results() -> list[np.ndarray]:
+        plan = fastconv.plan_conv2d(w, x.shape, bias=bias, **given)
+        return [
+            plan(x), plan(x[:3]), fastconv.conv2d(x, w, bias=bias, **given),
+            fastconv.conv2d_input_grad(x.shape, w, gy, **given),
+        ]  # fmt: skip
+
+    want = results()
+    image = 3 * 4 * 2 * 48 * 20 * 20
+    monkeypatch.setattr(three_products, "KEPT", 2 * image + image // 2)
+    monkeypatch.setattr(three_products, "TRANSFORMED", 0)
+    monkeypatch.setattr(three_products, "_weight_bytes", lambda problem: 0)
+    three_products.images_together.cache_clear()
+    try:
+        got = results()
+    finally:
+        three_products.images_together.cache_clear()
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_how_many_images_are_together() -> None:
+    def together(n: int, keeps: bool, x: tuple[int, ...], w: tuple[int, ...], pad: int) -> int:
+        numbers = np.broadcast_to(np.zeros((), "c8"), x), np.broadcast_to(np.zeros((), "c8"), w)
+        problem = fastconv.explain(*numbers, pad=pad, precision="fast").problem
+        return three_products.images_together(problem.with_batch(n), keeps)
+
+    large, small = ((1, 64, 56, 56), (64, 64, 3, 3)), ((1, 512, 7, 7), (512, 512, 3, 3))
+    assert together(8, True, *large, 1) == 1
+    assert together(8, True, *small, 1) == 8
+    between = (1, 256, 14, 14), (256, 256, 3, 3)
+    assert together(8, True, *between, 1) == 4  # of equal parts, none more than 5
+    assert together(8, False, *between, 1) == 8  # calls transform weights each time
+
+
 def test_arrays_with_gaps() -> None:
     x, w = normal(0, X), normal(1, W)
     given = {"precision": "fast", **DIRECT}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import pickle
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import processes
-from support.backends import ALL_DTYPES, FLOATS, serves
+from support.backends import ALL_DTYPES, FLOATS, present, serves
 from support.cases import Case, draw, generator
 from support.example import BIAS, WANT, Array, W, X
 from support.judge import (
@@ -257,3 +258,22 @@ print("nothing left behind")
 @linux
 def test_plans_give_their_memory_back(fast_backend: str) -> None:
     assert processes.run(LEAK, fast_backend).strip() == "nothing left behind"
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_large_weights_of_several_groups(layout: str) -> None:
+    """Whose tasks come in an order of their own: every image meets every group's weights."""
+    present("native")
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (3, 512, 5, 4)).astype("f4")
+    w = rng.integers(-3, 4, (1024, 256, 3, 3)).astype("f4")  # 9 MiB
+    axis = 1 if layout == "NCHW" else 3
+    held = x if axis == 1 else np.ascontiguousarray(np.moveaxis(x, 1, 3))
+    plan = fastconv.plan_conv2d(w, held.shape, pad=1, groups=2, layout=layout, backend="native")
+    out = np.full(plan.problem.out_shape, np.nan, "f4")
+    plan(held, out=out)
+    for n, group in itertools.product(range(3), range(2)):
+        part = x[n : n + 1, 256 * group : 256 * group + 256]
+        want = fastconv.conv2d(part, w[512 * group : 512 * group + 512], pad=1)[0]
+        got = np.moveaxis(out, axis, 1)[n, 512 * group : 512 * group + 512]
+        np.testing.assert_array_equal(got, want)

@@ -113,6 +113,11 @@ def grouped(groups: int, c: int, k: int, h: int, w: int, r: int, s: int, **optio
 GRADS = [
     dense(3, 40, 30, 41, 7, 7, stride=2, pad=3),  # few channels: taps are rows
     dense(1, 3, 9, 40, 3, 3, pad=1),
+    dense(3, 32, 30, 41, 3, 3, stride=2, pad=1),  # rows of the kernel are tiles, channels last
+    dense(3, 35, 9, 300, 3, 3, pad=((9, 1), (2, 4))),
+    dense(3, 16, 700, 5, 2, 3, pad=1, n=3),
+    dense(4, 33, 5, 6, 3, 3, stride=(1, 2), pad=7, n=3),
+    dense(2, 40, 6, 9, 5, 5, stride=3, pad=2, n=40),
     dense(33, 17, 13, 14, 3, 3, pad=1),  # channels are lanes, tails of all kinds
     dense(48, 33, 8, 9, 3, 3, pad=1, dilation=(1, 2)),
     dense(48, 20, 14, 14, 1, 1),

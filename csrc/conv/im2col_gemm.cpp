@@ -18,6 +18,9 @@ constexpr double kThreadMacs = 1 << 18;
 // many pixels of an image. Channels last, and several taps: a task would pack all taps of a panel
 // together, and pass over its pixels once a panel. Elsewhere as much is lost as gained.
 constexpr Index kPackedWeights = 1 << 20, kPixels = 256;
+// Packed weights of several groups, larger than this, come from memory for every image, unless all
+// images of a group follow one another.
+constexpr Index kKeptWeights = 8 << 20;
 
 template <class T>
 Blocking blocking_for(const Problem& problem, const Resources& resources, bool packed) {
@@ -92,6 +95,7 @@ Status run(const Problem& problem, const Operands<T>& given, const Resources& re
         }
         gemm.job.arrays.packed = packed;
     }
+    gemm.job.blocking.groups_first = arrays.packed && packed_bytes<T>(problem) > kKeptWeights;
     const bool completed = parallel_for(
         gemm.job.blocking.tasks, gemm.threads,
         [&](Index task, int thread) { gemm.run(task, scratch + thread * bytes); }, interrupt);

@@ -62,6 +62,10 @@ struct Model {
     double copied_rows(const WeightGradBlocking& b, double rows) const {
         if (b.channel_lanes) return 0;
         if (reads_pixels_in_place(problem)) return 0;
+        if (b.kernel_rows) {
+            const double run = double(b.image_cols * problem.c / problem.groups);
+            return double(b.box.images * b.image_rows) * (vectors(run) * kCopyVector + kRun);
+        }
         if (b.pixel_major) {
             const double run = double(problem.s * problem.c / problem.groups);
             return double(pixels(b)) * double(problem.r) * (4 + vectors(run) * kCopyVector);
@@ -129,6 +133,16 @@ Index box_pixels(const Problem& problem, Index item_bytes) {
     return std::clamp(fit, std::min(kLeastPixels, most), most);
 }
 
+// Whether one row of the kernel, all channels, is a tile of rows: first layers, channels last.
+// Those of neighbouring pixels overlap in memory, and so each pixel of x is copied once.
+bool reads_kernel_rows(const Problem& problem, const GemmShape& shape, Index box_cols) {
+    const Index run = problem.s * problem.c;
+    return problem.channels_last && problem.groups == 1 && problem.pad_mode == PadMode::kConstant &&
+           problem.dilation_h == 1 && problem.dilation_w == 1 && problem.stride_h <= problem.r &&
+           problem.stride_w <= problem.s && problem.r > 1 && run <= shape.tile.rows &&
+           2 * run > shape.tile.rows && box_cols >= problem.r && !is_widened(problem);
+}
+
 WeightGradBlocking start(const Problem& problem, const GemmShape& shape, bool channel_lanes) {
     const Index channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
     WeightGradBlocking b{};
@@ -147,6 +161,10 @@ WeightGradBlocking start(const Problem& problem, const GemmShape& shape, bool ch
     b.image_cols =
         (b.box.cols - 1) * (problem.stride_w / b.step_w) + (problem.s - 1) * problem.dilation_w + 1;
     b.row_tile = ceil_div(b.rows, ceil_div(b.rows, shape.tile.rows));
+    if (!channel_lanes && reads_kernel_rows(problem, shape, b.box.cols)) {
+        b.kernel_rows = true;
+        b.row_tile = problem.s * problem.c;
+    }
     if (is_widened(problem)) {
         b.gy_in_place = channel_lanes;
         b.x_in_place = !channel_lanes && reads_pixels_in_place(problem);

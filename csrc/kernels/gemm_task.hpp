@@ -47,7 +47,9 @@ Task<T> make_task(const GemmJob<T>& job, Index index) {
     index /= blocking.row_blocks;
     const Index col_block = index % blocking.col_blocks;
     index /= blocking.col_blocks;
-    const Index group = index % problem.groups, image = index / problem.groups;
+    const Index images = problem.n * problem.o;
+    const Index group = blocking.groups_first ? index / images : index % problem.groups;
+    const Index image = blocking.groups_first ? index % images : index / problem.groups;
     const Index channels = problem.c / problem.groups, outputs = problem.k / problem.groups;
     const Index volume = image / problem.o, plane = image % problem.o;
     View<const T> x = arrays.x, w = arrays.w;

@@ -17,13 +17,14 @@ struct WeightGradBlocking {
     bool channel_lanes;
     bool x_in_place, gy_in_place;  // read where they are, or copied box by box
     bool pixel_major;              // the copies of rows hold the rows of a pixel together
+    bool kernel_rows;              // and a tile's are one row of the kernel, in a copy of x itself
     Index lanes, rows, taps;       // of the product; taps that tiles of the same lanes have
     PixelBox box;
     Index boxes;                    // of all images
     Index chunks;                   // sums of their own, added up in the end
     Index lane_block, lane_blocks;  // a multiple of the tile's columns
     Index row_block, row_tile, row_blocks;
-    Index image_rows, image_cols;  // of the copy of x that a box reads, where lanes are channels
+    Index image_rows, image_cols;  // of the copy of x that a box reads: lanes, or kernel_rows
     Index step_h, step_w;          // between its rows in x, and columns
     Index tasks;
 };

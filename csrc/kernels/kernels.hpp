@@ -32,6 +32,7 @@ struct Blocking {
     bool taps_first;       // order of the reduction: (r, s, c), otherwise (c, r, s)
     bool channel_lanes;    // columns are output channels and rows pixels, or the other way round
     bool packed;           // weights have been packed by im2col_gemm_pack
+    bool groups_first;     // all images of a group, then the next: not all groups of an image
     bool direct_pixels;    // pixels are read in place where all their taps lie inside of the image
     bool direct_kernels;   // rows of weights are read in place
     bool sums_in_scratch;  // unfinished tiles wait in scratch and not in y

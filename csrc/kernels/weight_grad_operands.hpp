@@ -50,6 +50,9 @@ GradSizes grad_sizes(const WeightGradBlocking& b) {
     size.lanes = panels * lane_pixels * kCols<T>;
     size.rows =
         b.pixel_major ? pixels * pixel_pitch<T>(b) : tiles * b.row_tile * plane_pitch<T>(pixels);
+    if (b.kernel_rows) {
+        size.rows = b.box.images * b.image_rows * b.image_cols * b.row_tile;
+    }
     return size;
 }
 
@@ -283,6 +286,43 @@ void gather_taps(T* to, Index pitch, const GradTask<T>& task, const Box& box) {
     }
 }
 
+// Rows of x with their border, as they lie: what the taps of all pixels of a box meet.
+template <class T>
+void copy_image_rows(T* to, const GradTask<T>& task, const Box& box) {
+    const Problem& problem = task.problem;
+    const View<const T>& x = task.x;
+    const Index channels = problem.c;
+    const Index left = box.q * problem.stride_w - problem.pad_left;
+    const Index rows = (box.rows - 1) * problem.stride_h + problem.r;
+    const Index cols = (box.cols - 1) * problem.stride_w + problem.s;
+    const Index begin = least(cols, most(0, -left));
+    const Index end = most(begin, least(cols, problem.w - left));
+    const bool dense = x.stride[1] == 1 && x.stride[3] == channels;
+    const Index pitch = task.blocking.image_cols * channels;
+    for (Index i = 0; i < box.images; ++i, to += task.blocking.image_rows * pitch) {
+        for (Index row = 0; row < rows; ++row) {
+            const Index source = box.p * problem.stride_h - problem.pad_top + row;
+            T* const copy = to + row * pitch;
+            if (source < 0 || source >= problem.h) {
+                fill_zero(copy, cols * channels);
+                continue;
+            }
+            fill_zero(copy, begin * channels);
+            fill_zero(copy + end * channels, (cols - end) * channels);
+            const T* from = x.data + (box.n + i) * x.stride[0] + source * x.stride[2];
+            if (dense && end > begin) {
+                copy_run(copy + begin * channels, from + (left + begin) * channels,
+                         (end - begin) * channels);
+                continue;
+            }
+            for (Index col = begin; col < end; ++col) {
+                copy_strided(copy + col * channels, from + (left + col) * x.stride[3], x.stride[1],
+                             channels);
+            }
+        }
+    }
+}
+
 // Rows that are channels of x and taps.
 template <class T>
 GradSide<T> image_rows(const GradTask<T>& task, const GradScratch<T>& scratch, const Box& box) {
@@ -298,6 +338,13 @@ GradSide<T> image_rows(const GradTask<T>& task, const GradScratch<T>& scratch, c
         return {first, b.row_tile * x.stride[1], 0, 0, x.stride[1]};
     }
     const Index pixels = box.pixels();
+    if (b.kernel_rows) {
+        copy_image_rows(scratch.rows, task, box);
+        const Index row = b.image_cols * problem.c;
+        pixel_offsets(scratch.row_offset, box, b.image_rows * row, problem.stride_h * row,
+                      problem.stride_w * problem.c);
+        return {scratch.rows + task.row0 / b.row_tile * row, row, 0, 0, 1};
+    }
     if (b.pixel_major) {
         const Index pitch = pixel_pitch<T>(b);
         gather_taps(scratch.rows, pitch, task, box);

@@ -166,7 +166,8 @@ class Lowered:
         if part.out_elements == 0:
             self._parts[part] = _nothing
         elif not computes(self._backend, part):
-            self._ways[part] = _way(self._backend, part, self._options)
+            keeps = self._kept is not None
+            self._ways[part] = _way(self._backend, part, self._options, keeps)
         elif self._kept is not None:
             self._parts[part] = partial(self._kept.run, self._backend, self._options)
         else:
@@ -240,11 +241,11 @@ def _empty_sums(problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any) -> No
         out[...] = ACTIVATIONS[problem.activation].function(wide)
 
 
-def _way(backend: Backend, problem: ConvProblem, options: Options) -> Way:
+def _way(backend: Backend, problem: ConvProblem, options: Options, keeps: bool = False) -> Way:
     """Return what splits a problem: of these modules, or three products of complex numbers."""
     if problem.dtype in COMPONENTS:
         if three_products.takes(backend, problem, options):
-            return three_products.ThreeProducts(backend, options)
+            return three_products.ThreeProducts(backend, options, keeps)
         return planar
     if problem.spatial == 3 and (problem.result != "x" or problem.pad_mode != "constant"):
         return volume

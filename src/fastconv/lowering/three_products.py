@@ -37,9 +37,14 @@ LEAST_CHANNELS = 16
 #: of the gradient of w is no more than four products do.
 PER_IMAGE = 128
 #: The same of images whose channels are last, which four products read and write in place, and
-#: which Winograd's filtering leaves less to save: the copies leave the caches in batches.
-PER_IMAGE_IN_PLACE = 640
-PER_WEIGHT = {"y": 128, "x": 256, "w": 32}
+#: which Winograd's filtering leaves less to save.
+PER_IMAGE_IN_PLACE = 320
+PER_WEIGHT = {"y": 40, "x": 256, "w": 32}
+#: Bytes of the planes of images that are split, multiplied and joined before the next ones are:
+#: what caches keep, and no less than those of the weights, which are read for each such part of
+#: a batch. Calls have Winograd's filtering transform them each time: parts are larger by a factor.
+KEPT = 4 << 20
+TRANSFORMED = 16
 
 
 @lru_cache(maxsize=1024)
@@ -77,20 +82,58 @@ def part(problem: ConvProblem) -> ConvProblem:
     )  # fmt: skip
 
 
-def scratch_bytes(problem: ConvProblem) -> int:
-    """Bytes of both operands and the result as three planes."""
+@lru_cache(maxsize=1024)
+def images_together(problem: ConvProblem, keeps: bool) -> int:
+    """Return how many images pass through the three products before the next ones.
+
+    `keeps` tells whether weights are those of a plan, which keeps what it has made of them.
+    """
+    if problem.result == "w" or problem.n == 0:
+        return problem.n
+    times = TRANSFORMED if not keeps and _may_be_transformed(problem) else 1
+    room = max(KEPT, times * _weight_bytes(problem))
+    most = max(1, room * problem.n // _plane_bytes(problem))
+    return -(-problem.n // -(-problem.n // most))
+
+
+def _plane_bytes(problem: ConvProblem) -> int:
+    """Bytes of all images and results as three planes."""
     real = part(problem)
-    images = real.n * real.c * math.prod(real.x_image)
-    outputs = real.n * real.k * math.prod(real.y_image)
-    weights = real.k * (real.c // real.groups) * real.taps
-    return (images + outputs + weights) * itemsize(real.dtype)
+    images, outputs = real.c * math.prod(real.x_image), real.k * math.prod(real.y_image)
+    return real.n * (images + outputs) * itemsize(real.dtype)
+
+
+def _block_bytes(problem: ConvProblem, keeps: bool) -> int:
+    """Bytes of what exists at a time, but for the weights of a plan."""
+    images = _plane_bytes(_some(problem, images_together(problem, keeps)))
+    return images + (0 if keeps and problem.result != "w" else _weight_bytes(problem))
+
+
+@lru_cache(maxsize=1024)
+def _some(problem: ConvProblem, n: int) -> ConvProblem:
+    """Return the problem of a part of a batch."""
+    return problem.with_batch(n)
+
+
+def _weight_bytes(problem: ConvProblem) -> int:
+    """Bytes of weights as three planes."""
+    real = part(problem)
+    return real.k * (real.c // real.groups) * real.taps * itemsize(real.dtype)
+
+
+def scratch_bytes(problem: ConvProblem) -> int:
+    """Bytes of operands and results as three planes."""
+    return _block_bytes(problem, False)
 
 
 class ThreeProducts:
-    """The way (`fastconv.lowering.way.Way`) of one backend with its options."""
+    """The way (`fastconv.lowering.way.Way`) of one backend with its options.
 
-    def __init__(self, backend: Backend, options: Options) -> None:
-        self._backend, self._options = backend, options
+    `keeps` tells whether it serves a plan, which keeps what is made of its weights.
+    """
+
+    def __init__(self, backend: Backend, options: Options, keeps: bool) -> None:
+        self._backend, self._options, self._keeps = backend, options, keeps
 
     def parts(self, problem: ConvProblem) -> Iterator[ConvProblem]:
         """Return the convolution of real numbers."""
@@ -100,30 +143,50 @@ class ThreeProducts:
         self, inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key
     ) -> None:
         """Compute a problem of complex numbers."""
-        images = a.size + b.size if problem.result == "w" else a.size
-        with Memory(3 * (images + out.size) * out.real.itemsize) as memory:
-            self._run(inner, problem, a, b, bias, out, key, memory)
-
-    def _run(
-        self, inner: Run, problem: ConvProblem, a: Any, b: Any, bias: Any, out: Any, key: Key,
-        memory: Memory,
-    ) -> None:  # fmt: skip
-        result, of_images = problem.result, -1 if problem.channels_last else 1
-        first = self._split(a, of_images, result == "w", memory)
-        if result == "w":
-            second, axis = partial(self._split, b, of_images, False, memory), 0
-        else:  # a plan may keep what it packs
-            second, axis = partial(self._split, b, 0, result == "x", None), of_images
-        held = np.moveaxis(out, 1, axis) if axis else out
-        sums = _planes(held, axis, memory)
-        inner(part(problem), first, second, None, np.moveaxis(sums, axis, 1) if axis else sums, key)
-        target = held if held.flags.c_contiguous else np.empty(held.shape, held.dtype)
-        join_planes(self._backend, self._options, sums, _length(held, axis), target)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if target is not held:
-                held[...] = target
-            if bias is not None:
+        with Memory(_block_bytes(problem, self._keeps)) as memory:
+            if problem.result == "w":
+                self._run_weights(inner, problem, a, b, out, key, memory)
+            else:
+                self._run_images(inner, problem, a, b, out, key, memory)
+        if bias is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
                 out += bias.reshape(-1, *(1,) * (out.ndim - 2))
+
+    def _run_images(
+        self, inner: Run, problem: ConvProblem, a: Any, b: Any, out: Any, key: Key, memory: Memory
+    ) -> None:
+        """Compute y or the gradient of x, some images at a time."""
+        axis, count = -1 if problem.channels_last else 1, images_together(problem, self._keeps)
+        held = np.moveaxis(out, 1, axis)
+        split = partial(self._split, b, 0, problem.result == "x")
+        weights = partial(split, None) if self._keeps else split(memory)
+        begin = memory.used
+        for n in range(0, problem.n, count):
+            images = a[n : n + count]
+            some = part(_some(problem, len(images)))
+            memory.used = begin
+            planes = self._split(images, axis, False, memory)
+            sums = _planes(held[n : n + count], axis, memory)
+            inner(some, planes, weights, None, np.moveaxis(sums, axis, 1), key)
+            self._join(sums, axis, held[n : n + count])
+
+    def _run_weights(
+        self, inner: Run, problem: ConvProblem, a: Any, b: Any, out: Any, key: Key, memory: Memory
+    ) -> None:
+        """Compute the gradient of w."""
+        axis = -1 if problem.channels_last else 1
+        first, second = self._split(a, axis, True, memory), self._split(b, axis, False, memory)
+        sums = _planes(out, 0, memory)
+        inner(part(problem), first, second, None, sums, key)
+        self._join(sums, 0, out)
+
+    def _join(self, sums: Any, axis: int, out: Any) -> None:
+        """Write sums in three planes as complex numbers."""
+        target = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+        join_planes(self._backend, self._options, sums, _length(out, axis), target)
+        if target is not out:
+            with np.errstate(over="ignore", invalid="ignore"):
+                out[...] = target
 
     def _split(self, array: Any, axis: int, conjugate: bool, memory: Memory | None) -> Any:
         """Return an array in logical order as three planes along its channels.
