@@ -108,12 +108,14 @@ def _with_axes(ndim: int, weights: Any, origin: Any, axes: Any) -> tuple[Shape, 
 
 def _result_dtype(input: Any, output: Any, is_complex: bool) -> np.dtype[Any] | str:
     """Return the dtype of the output as SciPy reads the argument."""
+    dtype: np.dtype[Any]
     if output is None:
-        return np.promote_types(input.dtype, np.complex64) if is_complex else input.dtype
+        dtype = np.promote_types(input.dtype, np.complex64) if is_complex else input.dtype
+        return f"an output of dtype {dtype}" if dtype.char not in _OUTPUTS else dtype
     if type(output) is np.ndarray:
         if output.shape != input.shape or not output.flags.writeable:
             return "an output of another shape, or one that is read-only"
-        dtype: np.dtype[Any] = output.dtype
+        dtype = output.dtype
     elif isinstance(output, str | np.dtype | type):
         try:
             dtype = np.dtype(output)
@@ -152,8 +154,6 @@ def _compute(
     dtype = _result_dtype(input, output, is_complex)
     if isinstance(dtype, str):
         return dtype
-    if dtype.char not in _OUTPUTS:
-        return f"an output of dtype {dtype}"
     kernel = _weights(weights, flip, line)
     if isinstance(kernel, str):
         return kernel
@@ -213,12 +213,12 @@ def _filter(
         options = {**options, "precision": "strict"}
     computed = np.dtype("complex128" if "c" in image.dtype.kind + kernel.dtype.kind else "float64")
     given = type(output) is np.ndarray
-    if given and dtype == computed and output.flags.c_contiguous and image.dtype.kind in "fc":
+    direct = None
+    if given and dtype == computed and output.flags.c_contiguous:
         direct = None if np.may_share_memory(output, input) else output.reshape(plan.shape)
-    else:
-        direct = None
     y = plan.operator(image, kernel, out=direct, **options)
-    if input.dtype.kind in "fc" and not _is_finite(y) and not kernel.all():
+    # correlate leaves weights of zero out; correlate1d does not
+    if not line and input.dtype.kind in "fc" and not kernel.all() and not _is_finite(y):
         return "an input that is not finite, under weights of zero"
     if dtype.kind in "iu":
         turned = kernel[(slice(None, None, -1 if options["flip"] else 1),) * kernel.ndim]

@@ -95,8 +95,19 @@ def _bits(dtype: np.dtype[Any]) -> int:
 
 
 def _direct_is_faster(image: Shape, kernel: Shape, mode: str) -> bool:
-    """Whether to sum products where the caller leaves the method open."""
-    return True
+    """Whether to sum products where the caller leaves the method open: by the shapes alone.
+
+    Three transforms of N elements take SciPy some 40 us and 0.5 ns * N * ln N in float32. Products
+    are counted as if 50 of them took a nanosecond: a quarter of what AVX-512 does, more than any
+    processor without such vectors, whose transforms are slower as well.
+    """
+    whole = [n + taps - 1 for n, taps in zip(image, kernel, strict=True)]
+    results = {"full": whole, "same": image}.get(mode) or [
+        n - taps + 1 for n, taps in zip(image, kernel, strict=True)
+    ]
+    products = math.prod(results) * math.prod(kernel)
+    transforms = math.prod(whole) * math.log(math.prod(whole))
+    return products <= 2e6 + 25 * transforms
 
 
 def _plan_of(
