@@ -30,7 +30,7 @@ def run(
     paths = [str(Path(fastconv.__file__).parents[1]), str(TESTS)]
     done = subprocess.run(
         [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=3", "-p",
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-p",
             "support.scipy_patch", *options, "--pyargs", module, "-k", chosen,
         ],
         env={

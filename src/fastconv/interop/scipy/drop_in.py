@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from ...errors import BackendUnavailable, FastconvError
 
 Function = Callable[..., Any]
@@ -98,8 +100,6 @@ def stands_for(own: Function, name: str) -> Callable[[Function], Function]:
 
 def array_of(value: Any) -> Any:
     """Return an array that fastconv may take as SciPy would; None for anything else."""
-    import numpy as np
-
     if type(value) is np.ndarray:
         return value
     if isinstance(value, int | float | complex | list | tuple):

@@ -3,129 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.ndimage as own
 
-import fastconv
-
-from ...geometry import Pair, Shape
+from ...geometry import Pair
 from .drop_in import array_of, stands_for
+from .reading import INPUTS, Plan, Weights, plan_of, read_weights, result_dtype
 from .rounding import Filter, as_integers
 
 __all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
-
-#: What a mode is called in `numpy.pad`.
-_BORDERS = {
-    "reflect": "symmetric", "grid-mirror": "symmetric", "mirror": "reflect", "nearest": "edge",
-    "constant": "constant", "grid-constant": "constant", "wrap": "wrap", "grid-wrap": "wrap",
-}  # fmt: skip
-_INPUTS, _OUTPUTS = "?bBhHiIlLqQfdFD", "bBhHiIlLqQfdFD"
-_OPERATORS = {1: fastconv.conv1d, 2: fastconv.conv2d, 3: fastconv.conv3d}
-EPS = float(np.finfo(np.float64).eps)
-
-
-class Plan(NamedTuple):
-    """How fastconv makes a call: what its shapes and words decide."""
-
-    operator: Any
-    options: dict[str, Any]
-    #: input, weights and output as the operator takes them; the elements around each axis of input.
-    shape: Shape
-    kernel: Shape
-    pads: tuple[Pair, ...]
-
-
-class Axis(NamedTuple):
-    """One axis of a filter."""
-
-    size: int
-    taps: int
-    before: int
-
-
-@lru_cache(maxsize=4096)
-def _plan(
-    shape: Shape, weights: Shape, mode: str, origins: tuple[int, ...], flip: bool
-) -> Plan | str:
-    """Plan a filter of as many axes as the input; axes of one tap next to each other are one."""
-    if mode not in _BORDERS:
-        return "a mode that there is none of"
-    if 0 in shape or 0 in weights or not shape:
-        return "an empty array"
-    axes: list[Axis] = []
-    for size, taps, origin in zip(shape, weights, origins, strict=True):
-        before = taps // 2 + (-origin - (taps % 2 == 0) if flip else origin)
-        if not 0 <= before < taps:
-            return "an origin outside of the weights"
-        if taps == 1 and axes and axes[-1].taps == 1:
-            axes[-1] = Axis(size * axes[-1].size, 1, 0)
-        else:
-            axes.append(Axis(size, taps, before))
-    batched = len(axes) > 2 and axes[0].taps == 1
-    filtered = axes[1:] if batched else axes
-    if len(filtered) not in _OPERATORS:
-        return f"a filter along {len(filtered)} axes"
-    pads = tuple((axis.before, axis.taps - 1 - axis.before) for axis in filtered)
-    lead = (axes[0].size, 1) if batched else ()
-    options = {
-        "pad": pads[0] if len(pads) == 1 else pads, "pad_mode": _BORDERS[mode], "flip": flip,
-    }  # fmt: skip
-    return Plan(
-        _OPERATORS[len(filtered)], options, (*lead, *(axis.size for axis in filtered)),
-        ((1, 1) if batched else ()) + tuple(axis.taps for axis in filtered), pads,
-    )  # fmt: skip
-
-
-def _with_axes(ndim: int, weights: Any, origin: Any, axes: Any) -> tuple[Shape, Any] | str:
-    """Return the weights' shape along every axis of the input, and the origins; SciPy's reading."""
-    if axes is None:
-        along = tuple(range(ndim))
-    else:
-        named = (axes,) if isinstance(axes, int) else axes
-        if type(named) not in (tuple, list) or not all(type(a) is int for a in named):
-            return "axes that are no integers"
-        if not all(-ndim <= a < ndim for a in named):
-            return "axes that the input has not"
-        along = tuple(a % ndim for a in named)
-        if len(set(along)) != len(along):
-            return "axes named twice"
-    if weights.ndim != len(along):
-        return "weights of another number of axes"
-    origins = (origin,) * len(along) if type(origin) is int else origin
-    if type(origins) not in (tuple, list) or not all(type(o) is int for o in origins):
-        return "an origin that is no integer"
-    if len(origins) != len(along):
-        return "another number of origins"
-    if len(along) == ndim:
-        return weights.shape, tuple(origins)
-    sizes, places = iter(weights.shape), dict(zip(along, origins, strict=True))
-    shape = tuple(next(sizes) if axis in places else 1 for axis in range(ndim))
-    return shape, tuple(places.get(axis, 0) for axis in range(ndim))
-
-
-def _result_dtype(input: Any, output: Any, is_complex: bool) -> np.dtype[Any] | str:
-    """Return the dtype of the output as SciPy reads the argument."""
-    dtype: np.dtype[Any]
-    if output is None:
-        dtype = np.promote_types(input.dtype, np.complex64) if is_complex else input.dtype
-        return f"an output of dtype {dtype}" if dtype.char not in _OUTPUTS else dtype
-    if type(output) is np.ndarray:
-        if output.shape != input.shape or not output.flags.writeable:
-            return "an output of another shape, or one that is read-only"
-        dtype = output.dtype
-    elif isinstance(output, str | np.dtype | type):
-        try:
-            dtype = np.dtype(output)
-        except TypeError:
-            return "an output that is no dtype"
-    else:
-        return "an output that is no array"
-    if dtype.char not in _OUTPUTS or not dtype.isnative or is_complex != (dtype.kind == "c"):
-        return f"an output of dtype {dtype}"
-    return dtype
 
 
 def _compute(
@@ -136,71 +24,28 @@ def _compute(
     input, weights = array_of(input), array_of(weights)
     if input is None or weights is None:
         return "no NumPy array"
-    if input.dtype.char not in _INPUTS or not input.dtype.isnative:
+    if input.dtype.char not in INPUTS or not input.dtype.isnative:
         return f"an input of dtype {input.dtype}"
-    if weights.dtype.kind not in "biufc" or type(mode) is not str:
-        return "weights that are no numbers, or several modes"
-    if line:
-        if weights.ndim != 1 or type(axes) is not int:
-            return "weights of more than one axis, or an axis that is no integer"
-        axes = (axes,)
-    found = _with_axes(input.ndim, weights, origin, axes)
-    if isinstance(found, str):
-        return found
-    plan = _plan(input.shape, found[0], mode, found[1], flip)
+    if line and (weights.ndim != 1 or not isinstance(axes, int)):
+        return "weights of more than one axis, or an axis that is no integer"
+    plan = plan_of(input.shape, weights.shape, mode, origin, axes, flip)
     if isinstance(plan, str):
         return plan
-    is_complex = input.dtype.kind == "c" or weights.dtype.kind == "c"
-    dtype = _result_dtype(input, output, is_complex)
+    dtype = result_dtype(input, output, input.dtype.kind == "c" or weights.dtype.kind == "c")
     if isinstance(dtype, str):
         return dtype
-    kernel = _weights(weights, flip, line)
-    if isinstance(kernel, str):
-        return kernel
-    if not flip and kernel.dtype.kind == "c":
-        kernel = kernel.conj()
-    return _filter(plan, input, kernel.reshape(plan.kernel), output, dtype, cval, line)
-
-
-def _weights(weights: Any, flip: bool, line: bool) -> Any:
-    """Return the weights as ndimage takes them: in double precision, with what it takes for zero.
-
-    correlate leaves out what is not above the epsilon of doubles; correlate1d takes for symmetric
-    what differs by no more, and reads one half.
-    """
-    kernel = weights.astype(np.complex128 if weights.dtype.kind == "c" else np.float64, copy=False)
-    if kernel.dtype.kind == "c":
-        parts = np.concatenate([kernel.real.ravel(), kernel.imag.ravel()])
-        tiny = ((parts != 0) & (np.abs(parts) <= EPS)).any()
-        return "complex weights below the epsilon of doubles" if tiny else kernel
-    if not line:
-        magnitudes = np.abs(kernel)
-        return np.where(magnitudes > EPS, kernel, 0.0) if not _clear(magnitudes) else kernel
-    if len(kernel) % 2 == 0:
-        return kernel
-    mirrored, half = kernel[::-1], len(kernel) // 2
-    for sign in (1, -1):
-        differences = np.abs(kernel - sign * mirrored)
-        differences[half] = 0
-        if differences.max() <= EPS:
-            if differences.any():
-                kernel = kernel.copy()
-                read = slice(0, half) if not flip else slice(half + 1, None)
-                other = slice(half + 1, None) if not flip else slice(0, half)
-                kernel[other] = sign * kernel[read][::-1]
-            break
-    return kernel
-
-
-def _clear(magnitudes: Any) -> bool:
-    """Whether nothing lies between zero and what ndimage takes for it."""
-    return bool(((magnitudes > EPS) | (magnitudes == 0)).all())
+    read = read_weights(weights, flip, line)
+    if isinstance(read, str):
+        return read
+    return _filter(plan, input, read, output, dtype, cval, line)
 
 
 def _filter(
-    plan: Plan, input: Any, kernel: Any, output: Any, dtype: np.dtype[Any], cval: Any, line: bool
-) -> Any:
+    plan: Plan, input: Any, weights: Weights, output: Any, dtype: np.dtype[Any], cval: Any,
+    line: bool,
+) -> Any:  # fmt: skip
     """Compute in double precision, and write the output."""
+    kernel = weights.array.reshape(plan.kernel)
     options, image, pads = plan.options, input.reshape(plan.shape), plan.pads
     if options["pad_mode"] == "constant":
         value = _constant(cval, input.dtype.kind == "c")
@@ -218,7 +63,7 @@ def _filter(
         direct = None if np.may_share_memory(output, input) else output.reshape(plan.shape)
     y = plan.operator(image, kernel, out=direct, **options)
     # correlate leaves weights of zero out; correlate1d does not
-    if not line and input.dtype.kind in "fc" and not kernel.all() and not _is_finite(y):
+    if weights.zeros and not line and input.dtype.kind in "fc" and not _is_finite(y):
         return "an input that is not finite, under weights of zero"
     if dtype.kind in "iu":
         turned = kernel[(slice(None, None, -1 if options["flip"] else 1),) * kernel.ndim]

@@ -35,14 +35,10 @@ class Filter(NamedTuple):
     line: bool
 
 
-def largest(array: Any) -> float:
-    """Bound the magnitudes of an array of integers by its dtype, or find the largest one."""
-    if array.dtype.kind == "b" or array.dtype.itemsize <= 2:
-        return float(2 ** (8 * array.dtype.itemsize))
-    return _magnitude(array)
-
-
-def _magnitude(array: Any) -> float:
+def bound(array: Any) -> float:
+    """Bound magnitudes: of few bits by their dtype, of others by the largest one."""
+    if array.dtype.kind == "b" or (array.dtype.kind in "iu" and array.dtype.itemsize <= 2):
+        return float(2 ** (8 * array.dtype.itemsize - (array.dtype.kind == "i")))
     low, high = float(array.min()), float(array.max())
     return max(-low, high)
 
@@ -52,43 +48,60 @@ def as_integers(y: Any, dtype: np.dtype[Any], summed: Filter) -> Any:
 
     SciPy converts as C does: what an integer of 32 or 64 bits holds, modulo 2**bits of the dtype.
     """
-    low, high = float(y.min()), float(y.max())
-    bits = 8 * dtype.itemsize
-    limit = min(2.0**31 if bits < 32 else 2.0 ** (bits - (dtype.kind == "i")), 2.0**62)
-    if not (-limit <= low and high < limit):
-        return "sums beyond the integers that C converts"
-    if not _exact(summed):
-        reason = _add_up_again(y, summed)
-        if reason:
-            return reason
-    return y.astype(np.int64).astype(dtype, copy=False)
-
-
-def _exact(summed: Filter) -> bool:
     image, weights = summed.image, summed.weights
-    if image.dtype.kind not in "biu" or not (weights == np.rint(weights)).all():
-        return False
-    return bool(largest(image) * float(np.abs(weights).sum()) < EXACT)
-
-
-def _add_up_again(y: Any, summed: Filter) -> str:
-    """Replace the sums next to integers by SciPy's; return why not."""
+    largest = bound(image) * float(np.abs(weights).sum())
+    limit = _limit(dtype)
+    if not largest < limit:
+        low, high = float(y.min()), float(y.max())
+        if not (-limit <= low and high < limit):
+            return "sums beyond the integers that C converts"
+    wide = np.dtype("int32" if largest < 2.0**31 else "int64")
+    integers = image.dtype.kind in "biu" and bool((weights == np.rint(weights)).all())
+    if integers and largest < EXACT:
+        # in one step where nothing wraps
+        direct = dtype.kind == "i" and largest < 2.0 ** (8 * dtype.itemsize - 1)
+        return y.astype(dtype) if direct else y.astype(wide).astype(dtype, copy=False)
     if not _rounds_apart(summed.line):
         return "integers of sums that round, where SciPy was compiled to fuse them"
-    taps = summed.weights.size
-    scale = _magnitude(summed.image) * float(np.abs(summed.weights).sum())
-    bound = 2.02 * (taps + 2) * 2.0**-53 * scale
-    if not bound < 0.25:
+    # twice the rounding of n products and their sum: SciPy's lie on both sides of it as well
+    apart = 2.02 * (weights.size + 2) * 2.0**-53 * largest
+    if not apart < 0.25:
         return "integers of sums that round to no fraction"
-    nearest = np.rint(y)
-    again = (np.abs(y - nearest) <= bound) & (nearest != 0)  # around 0 both sides are cut off to it
-    count = int(np.count_nonzero(again))
-    if count > MOST_AGAIN * y.size:
-        return "integers of sums that round, most of them next to an integer"
-    if count:
-        where = np.nonzero(again)
-        y[where] = (_along_a_line if summed.line else _in_order)(summed, where)
-    return ""
+    result = np.empty(y.shape, dtype)
+    doubtful = _cut_off(y.reshape(-1), apart, wide, result.reshape(-1))
+    if len(doubtful) > MOST_AGAIN * y.size:
+        return "integers of sums that round, many of them next to an integer"
+    if len(doubtful):
+        where = np.unravel_index(doubtful, y.shape)
+        sums = (_along_a_line if summed.line else _in_order)(summed, where)
+        result[where] = sums.astype(wide).astype(dtype)
+    return result
+
+
+def _limit(dtype: np.dtype[Any]) -> float:
+    """Magnitudes below it are converted alike by C and here."""
+    bits = 8 * dtype.itemsize
+    return min(2.0**31 if bits < 32 else 2.0 ** (bits - (dtype.kind == "i")), 2.0**62)
+
+
+def _cut_off(y: Any, apart: float, wide: np.dtype[Any], result: Any) -> Any:
+    """Cut off sums into `result`; return the places of those that `apart` cuts off differently."""
+    size = min(len(y), 1 << 13)  # which the first caches hold, with what is made of them
+    moved = np.empty(size)
+    first, second = np.empty(size, wide), np.empty(size, wide)
+    doubtful = []
+    for start in range(0, len(y), size):
+        part = y[start : start + size]
+        n = len(part)
+        np.add(part, apart, out=moved[:n])
+        first[:n] = moved[:n]
+        np.subtract(part, apart, out=moved[:n])
+        second[:n] = moved[:n]
+        result[start : start + n] = first[:n]
+        differ = np.flatnonzero(first[:n] != second[:n])
+        if len(differ):
+            doubtful.append(differ + start)
+    return np.concatenate(doubtful) if doubtful else np.empty(0, np.int64)
 
 
 def _in_order(summed: Filter, where: tuple[Any, ...]) -> Any:

@@ -14,7 +14,7 @@ import fastconv
 from ...geometry import Pair, Shape
 from ...operators.filters import BOUNDARIES, filled, pad_of
 from .drop_in import array_of, stands_for
-from .rounding import EXACT, largest
+from .rounding import EXACT, bound
 
 __all__ = ["convolve", "convolve2d", "correlate", "correlate2d"]
 
@@ -80,9 +80,9 @@ def _plan(
         options["dtype"] = np.dtype("float64")
         if result.kind != "f":  # that of int64 and uint64 is
             most = min(math.prod(first), math.prod(second))
-            bound = most * 2.0 ** (_bits(first_dtype) + _bits(second_dtype))
-            exact = "always" if bound < EXACT else "values"
-            options.update(dtype=np.dtype("float32" if bound < 2.0**24 else "float64"))
+            largest = most * 2.0 ** (_bits(first_dtype) + _bits(second_dtype))
+            exact = "always" if largest < EXACT else "values"
+            options.update(dtype=np.dtype("float32" if largest < 2.0**24 else "float64"))
             options["precision"] = "strict"
     zeros = border == "constant" and result.kind in "fc"
     direct = _direct_is_faster(image, kernel, mode)
@@ -129,7 +129,7 @@ def _sums(plan: Plan, image: Any, kernel: Any) -> Any:
     """Compute a call, or say why SciPy has to."""
     if plan.exact == "values":
         most = min(image.size, kernel.size)
-        if most * largest(image) * largest(kernel) >= EXACT:
+        if most * bound(image) * bound(kernel) >= EXACT:
             return "integers whose sums may pass 2**53"
     y = plan.operator(image, kernel, **plan.options)
     if plan.exact:
