@@ -52,7 +52,6 @@ def run(
 
 
 SIGNAL = "TestConvolve or TestCorrelate or test_convolve_longdtype_input or TestWiener"
-NDIMAGE = "correlate or convolve"
 
 
 def test_signal(tmp_path: Path) -> None:
@@ -70,10 +69,10 @@ def test_signal(tmp_path: Path) -> None:
 
 
 def test_ndimage(tmp_path: Path) -> None:
-    """All tests of ndimage's filters that name a correlation or a convolution."""
-    found = run("scipy.ndimage.tests.test_filters", NDIMAGE, tmp_path / "calls.json")
+    """All tests of ndimage's filters: gaussian_filter, sobel and others correlate as well."""
+    found = run("scipy.ndimage.tests.test_filters", "", tmp_path / "calls.json")
     computed = Counter(found["computed"])
-    assert found["ran"] > 1000
+    assert found["ran"] > 2000
     for name in ("correlate", "convolve", "correlate1d", "convolve1d"):
         assert computed[f"ndimage.{name}"] >= 500, (name, computed)
 

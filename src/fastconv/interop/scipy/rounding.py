@@ -19,8 +19,9 @@ from ...geometry import Pair
 
 #: Sums of integers below it are exact in double precision, in whatever order.
 EXACT = 2.0**53
-#: Most of the sums that are added up again; SciPy adds up all of them faster than more.
-MOST_AGAIN = 0.25
+#: Share of the sums that are added up again at most: SciPy adds up all of them in the time that
+#: more would take here, element by element.
+MOST_AGAIN = 1 / 32
 
 
 class Filter(NamedTuple):
@@ -69,7 +70,7 @@ def as_integers(y: Any, dtype: np.dtype[Any], summed: Filter) -> Any:
         return "integers of sums that round to no fraction"
     result = np.empty(y.shape, dtype)
     doubtful = _cut_off(y.reshape(-1), apart, wide, result.reshape(-1))
-    if len(doubtful) > MOST_AGAIN * y.size:
+    if doubtful is None:
         return "integers of sums that round, many of them next to an integer"
     if len(doubtful):
         where = np.unravel_index(doubtful, y.shape)
@@ -85,11 +86,14 @@ def _limit(dtype: np.dtype[Any]) -> float:
 
 
 def _cut_off(y: Any, apart: float, wide: np.dtype[Any], result: Any) -> Any:
-    """Cut off sums into `result`; return the places of those that `apart` cuts off differently."""
+    """Cut off sums into `result`; return the places of those that `apart` cuts off differently.
+
+    None, as soon as they are too many.
+    """
     size = min(len(y), 1 << 13)  # which the first caches hold, with what is made of them
     moved = np.empty(size)
     first, second = np.empty(size, wide), np.empty(size, wide)
-    doubtful = []
+    doubtful, count = [], 0
     for start in range(0, len(y), size):
         part = y[start : start + size]
         n = len(part)
@@ -101,6 +105,9 @@ def _cut_off(y: Any, apart: float, wide: np.dtype[Any], result: Any) -> Any:
         differ = np.flatnonzero(first[:n] != second[:n])
         if len(differ):
             doubtful.append(differ + start)
+            count += len(differ)
+            if count > MOST_AGAIN * max(start + n, len(y) // 8):
+                return None
     return np.concatenate(doubtful) if doubtful else np.empty(0, np.int64)
 
 
