@@ -153,6 +153,8 @@ def test_images_of_fewer_axes_and_float32() -> None:
     x, w = rng.standard_normal((9, 8)), rng.standard_normal((3, 3))
     np.random.seed(5)  # noqa: NPY002
     check_grads(lambda x, w: ours.conv2d(x, w, pad=1), argnum=(0, 1), modes=["rev", "fwd"])(x, w)
+    from_list = autograd.grad(lambda w: ours.conv2d(x.tolist(), w).sum())(w)
+    np.testing.assert_array_equal(from_list, autograd.grad(lambda w: ours.conv2d(x, w).sum())(w))
     gradient = autograd.grad(lambda w: ours.conv2d(x.astype("f4"), w).sum())(w.astype("f4"))
     assert gradient.dtype == np.float32
 

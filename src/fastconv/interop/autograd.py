@@ -52,7 +52,19 @@ class Family(NamedTuple):
 
 def _plain(array: Any) -> Any:
     """Conjugate what an operator of fastconv will conjugate again."""
-    return np.conj(array) if np.iscomplexobj(array) else array
+    return array.conj() if array.dtype.kind == "c" else array
+
+
+def _array(value: Any) -> Any:
+    """Lists as arrays: gradients ask for their shapes."""
+    return np.asarray(value) if isinstance(value, list | tuple) else value
+
+
+def _like(operand: Any, gradient: Any) -> Any:
+    """Make a gradient real, or complex, as its operand is; few need it."""
+    if (operand.dtype.kind == "c") == (gradient.dtype.kind == "c"):
+        return gradient
+    return match_complex(operand, gradient)
 
 
 def _family(name: str, spatial: int) -> Family:
@@ -62,7 +74,7 @@ def _family(name: str, spatial: int) -> Family:
     )
 
     def forward(x: Any, w: Any, bias: Any = None, **options: Any) -> Any:
-        return operator(x, w, bias=bias, **options)
+        return operator(x, w, **options) if bias is None else operator(x, w, bias=bias, **options)
 
     def input_grad(x_shape: Any, w: Any, gy: Any, **options: Any) -> Any:
         return of_input(x_shape, _plain(w), gy, **options)
@@ -80,25 +92,22 @@ def _define_reverse(family: Family, spatial: int) -> None:
     """Vector-Jacobian products: v is the gradient of what a function returned."""
     conv, input_grad, weight_grad = family
 
-    def like(operand: Any, gradient: Any) -> Any:
-        return match_complex(operand, gradient)
-
     defvjp(
         conv,
-        lambda y, x, w, bias=None, **o: lambda v: like(x, input_grad(x.shape, w, v, **o)),
-        lambda y, x, w, bias=None, **o: lambda v: like(w, weight_grad(x, w.shape, v, **o)),
-        lambda y, x, w, bias=None, **o: lambda v: like(bias, _over_pixels(v, spatial, o)),
+        lambda y, x, w, bias=None, **o: lambda v: _like(x, input_grad(x.shape, w, v, **o)),
+        lambda y, x, w, bias=None, **o: lambda v: _like(w, weight_grad(x, w.shape, v, **o)),
+        lambda y, x, w, bias=None, **o: lambda v: _like(bias, _over_pixels(v, spatial, o)),
     )
     defvjp(
         input_grad,
-        lambda gx, shape, w, gy, **o: lambda v: like(w, weight_grad(v, w.shape, gy, **o)),
-        lambda gx, shape, w, gy, **o: lambda v: like(gy, conv(v, w, **o)),
+        lambda gx, shape, w, gy, **o: lambda v: _like(w, weight_grad(v, w.shape, gy, **o)),
+        lambda gx, shape, w, gy, **o: lambda v: _like(gy, conv(v, w, **o)),
         argnums=(1, 2),
     )
     defvjp(
         weight_grad,
-        lambda gw, x, shape, gy, **o: lambda v: like(x, input_grad(x.shape, v, gy, **o)),
-        lambda gw, x, shape, gy, **o: lambda v: like(gy, conv(x, v, **o)),
+        lambda gw, x, shape, gy, **o: lambda v: _like(x, input_grad(x.shape, v, gy, **o)),
+        lambda gw, x, shape, gy, **o: lambda v: _like(gy, conv(x, v, **o)),
         argnums=(0, 2),
     )
 
@@ -220,7 +229,7 @@ def _public(operator: str, spatial: int) -> Function:
     name = f"{operator}{spatial}d"
     conv = _family(name, spatial).forward
     bare = getattr(fastconv, name)
-    known = _OWN[operator]
+    known = ("stride", "pad", "bias", "activation", *_OWN[operator])
 
     def function(
         x: Any,
@@ -232,11 +241,15 @@ def _public(operator: str, spatial: int) -> Function:
         activation: str | None = None,
         **options: Any,
     ) -> Any:
-        check_names(name, options, ("stride", "pad", "bias", "activation", *known))
-        options.update(stride=stride, pad=pad)
+        if options:
+            check_names(name, options, known)
+        if stride != 1:  # what is the default anyway costs autograd and fastconv a look
+            options["stride"] = stride
+        if pad != 0:
+            options["pad"] = pad
         if not (isbox(x) or isbox(w) or isbox(bias)):
             return bare(x, w, bias=bias, activation=activation, **options)
-        sums = conv(x, w, bias, **options)
+        sums = conv(*(_array(v) for v in (x, w, bias)), **options)
         if activation is None:
             return sums
         check_choice("activation", activation, tuple(ACTIVATIONS))
@@ -245,7 +258,7 @@ def _public(operator: str, spatial: int) -> Function:
     function.__name__ = function.__qualname__ = name
     image, kernel = ("(2, 3" + f", {size}" * spatial + ")" for size in (9, 3))
     function.__doc__ = _DOC.format(
-        name=name, options=", ".join(known), x=image, w=kernel if operator == "conv" else
+        name=name, options=", ".join(_OWN[operator]), x=image, w=kernel if operator == "conv" else
         kernel.replace("2", "3", 1).replace("3, 3", "3, 2", 1),
     )  # fmt: skip
     return function
