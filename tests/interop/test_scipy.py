@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import processes
 from support.oracles import oracle
 
 import fastconv
@@ -159,8 +160,8 @@ def test_what_is_no_plain_array_is_scipys() -> None:
 
 
 def test_kernels_that_are_not_finite_meet_no_zeros_where_scipy_has_none() -> None:
-    kernel, x = np.array([np.inf, 1.0, 1.0]), np.array([1.0, 2.0])
-    for mode in ("full", "same"):
+    kernel = np.array([1.0, np.inf, 1.0])
+    for mode, x in itertools.product(("full", "same"), (np.arange(1.0, 3), np.arange(1.0, 9))):
         np.testing.assert_array_equal(
             ours.convolve(x, kernel, mode, "direct"), signal.convolve(x, kernel, mode, "direct")
         )
@@ -168,6 +169,20 @@ def test_kernels_that_are_not_finite_meet_no_zeros_where_scipy_has_none() -> Non
             ours.convolve2d(x[None], kernel[None], mode),
             signal.convolve2d(x[None], kernel[None], mode),
         )
+
+
+def test_integers_that_doubles_do_not_hold() -> None:
+    """Sums beyond 2**53 wrap as SciPy's do, whoever computes them; smaller ones are fastconv's."""
+    rng = np.random.default_rng(9)
+    for dtype in ("int64", "uint64", "int32", "uint32"):
+        for bits in (20, 31, 62):
+            if bits > 8 * np.dtype(dtype).itemsize:
+                continue
+            x, w = (rng.integers(2 ** (bits - 1), 2**bits, n).astype(dtype) for n in (40, 7))
+            with counting() as calls:
+                same(ours.convolve(x, w, method="direct"), np.convolve(x, w), 0)
+                same(ours.convolve2d(x[None], w[None]), np.convolve(x, w)[None], 0)
+            assert bool(calls.computed) == (bits == 20)
 
 
 MODES = [
@@ -385,6 +400,25 @@ def test_overlapping_patches_of_threads_restore_at_the_last() -> None:
     leave.set()
     thread.join(30)
     assert signal.convolve2d is before
+
+
+WRAPPED = """
+import numpy as np, scipy.ndimage, scipy.signal
+from fastconv.interop import scipy as ours
+x = np.arange(30.0).reshape(5, 6)
+blurred = scipy.ndimage.gaussian_filter(x, 1.0)
+before = scipy.signal.convolve2d
+with ours.patch() as calls:
+    np.testing.assert_allclose(scipy.ndimage.gaussian_filter(x, 1.0), blurred)
+    scipy.signal.convolve2d(x, x)
+assert scipy.signal.convolve2d is before and before is not ours.convolve2d
+print(sorted(calls.computed.items()))
+"""
+
+
+def test_where_scipy_wraps_its_functions() -> None:
+    computed = processes.run(WRAPPED, environment={"SCIPY_ARRAY_API": "1"})
+    assert computed.strip() == "[('ndimage.correlate1d', 2), ('signal.convolve2d', 1)]"
 
 
 def test_missing_backends_are_no_reason_to_ask_scipy() -> None:

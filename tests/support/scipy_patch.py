@@ -20,8 +20,8 @@ from fastconv.interop.scipy.drop_in import STANDS_FOR
 _patch = fastconv.interop.scipy.patch()
 _calls = _patch.__enter__()
 # SciPy's tests ask a table, by function, which kinds of arrays it takes.
+_table = getattr(_array_api, "xp_capabilities_table", {})
 for _own, _ours in STANDS_FOR.items():
-    _table = _array_api.xp_capabilities_table
     if _own in _table:
         _table[_ours] = _table[_own]
 

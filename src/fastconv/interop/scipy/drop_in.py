@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -93,6 +94,8 @@ def stands_for(own: Function, name: str) -> Callable[[Function], Function]:
             return own(*args, **kwargs)
 
         STANDS_FOR[own] = function
+        # what SciPy's own callers look up, where SCIPY_ARRAY_API wraps what others do
+        STANDS_FOR[inspect.unwrap(own)] = function
         return function
 
     return decorate
