@@ -16,7 +16,7 @@ from ..interchange import served
 from .request import Common, request
 
 #: What a boundary is called, and the border it is.
-_BOUNDARIES = {
+BOUNDARIES = {
     "fill": "constant",
     "pad": "constant",
     "wrap": "wrap",
@@ -145,12 +145,12 @@ def _filter(
     array_kind(in1, in2, names="in1 and in2")
     in1, in2 = as_array("in1", in1), as_array("in2", in2)
     geometry.check_choice("mode", mode, _MODES)
-    geometry.check_choice("boundary", boundary, tuple(_BOUNDARIES))
+    geometry.check_choice("boundary", boundary, tuple(BOUNDARIES))
     result = _result_dtype(function, in1.dtype, in2.dtype)
     value = _fill_value(fillvalue, result)
     swap = _swaps(function, in1.shape, in2.shape, mode)
     image, kernel = (in2, in1) if swap else (in1, in2)
-    pads = tuple(_pad(taps, mode, flip) for taps in kernel.shape)
+    pads = tuple(pad_of(taps, mode, flip) for taps in kernel.shape)
     shape = tuple(
         size + sum(pad) - taps + 1
         for size, taps, pad in zip(image.shape, kernel.shape, pads, strict=True)
@@ -159,10 +159,10 @@ def _filter(
         raise ShapeError(f"both arrays are empty along an axis: in1 {in1.shape}, in2 {in2.shape}")
     if kernel.size == 0 or 0 in shape:
         return module_of(image).zeros(shape, dtype=result)
-    border = _BOUNDARIES[boundary]
+    border = BOUNDARIES[boundary]
     if border == "constant" and (value != 0 or image.size == 0):
         # in the result's dtype: what lies around in1 need not fit into in1's own
-        image, pads = _filled(image, pads, value, result), ((0, 0), (0, 0))
+        image, pads = filled(image, pads, value, result), ((0, 0), (0, 0))
     if not flip and kernel.dtype.kind == "c":
         kernel = kernel.conj()
     dtype = None if result.kind in "iu" else result
@@ -217,7 +217,7 @@ def _swaps(function: str, first: Shape, second: Shape, mode: str) -> bool:
     return not all(larger)
 
 
-def _pad(taps: int, mode: str, flip: bool) -> Pair:
+def pad_of(taps: int, mode: str, flip: bool) -> Pair:
     """Pixels before and after; a kernel of even size has its centre before the middle."""
     if mode == "valid":
         return 0, 0
@@ -227,7 +227,7 @@ def _pad(taps: int, mode: str, flip: bool) -> Pair:
     return (taps - 1 - before, before) if flip else (before, taps - 1 - before)
 
 
-def _filled(image: Any, pads: tuple[Pair, ...], value: Any, dtype: np.dtype[Any]) -> Any:
+def filled(image: Any, pads: tuple[Pair, ...], value: Any, dtype: np.dtype[Any]) -> Any:
     """Copy an image into the middle of a larger one."""
     shape = tuple(size + sum(pad) for size, pad in zip(image.shape, pads, strict=True))
     padded = module_of(image).full(shape, value, dtype=dtype)
