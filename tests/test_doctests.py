@@ -11,7 +11,10 @@ import pytest
 
 import fastconv
 
-OPTIONAL = ("numba", "llvmlite", "cupy", "cuda", "matplotlib", "rich", "scipy")
+OPTIONAL = (
+    "numba", "llvmlite", "cupy", "cuda", "matplotlib", "rich", "scipy", "torch", "onnx", "jax",
+    "jaxlib", "autograd", "dask", "distributed",
+)  # fmt: skip
 
 MODULES = [
     "fastconv",
