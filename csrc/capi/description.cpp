@@ -224,7 +224,7 @@ void make_contiguous(ArrayForm& form, int rank, bool channels_last) {
     Index stride = 1;
     const auto next = [&](int axis) {
         form.stride[axis] = stride;
-        stride = std::min(product(stride, form.shape[axis]), kIndexLimit);
+        stride = std::min(product(stride, form.shape[axis]), kIndexLimit - 1);
     };
     if (channels_last) next(1);
     for (int axis = rank - 1; axis > 1; --axis) next(axis);

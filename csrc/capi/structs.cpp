@@ -29,7 +29,8 @@ int default_threads() {
         for (const char* variable : {"FASTCONV_THREADS", "OMP_NUM_THREADS"}) {
             if (const int number = number_in_environment(variable)) return number;
         }
-        return std::max(1, int(std::thread::hardware_concurrency()));
+        static const int processors = int(std::thread::hardware_concurrency());
+        return std::max(1, processors);
     }();
     return threads;
 }

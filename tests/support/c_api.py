@@ -80,7 +80,7 @@ def api() -> Any:
     return Api.from_address(pointer(fastconv._C_API, b"fastconv._C_API"))
 
 
-class Failed(Exception):  # noqa: N818
+class Failed(Exception):
     """A status that is not OK: its name and the message."""
 
     def __init__(self, status: int) -> None:
@@ -117,27 +117,23 @@ def element_strides(array: Array) -> list[int]:
     return [step // array.itemsize for step in array.strides]
 
 
-def logical(array: Array, last: bool) -> Array:
-    """View images with their channels behind the batch."""
-    return np.moveaxis(array, -1, 1) if last else array
-
-
 def describe(
     x: Array, w: Array, y: Array, *, result: str = "y", stride: Any = 1, pad: Any = 0,
     dilation: Any = 1, groups: int = 1, pad_mode: str = "constant", last: bool = False,
-    activation: str | None = None,
+    activation: str | None = None, dtype: str | None = None,
 ) -> Problem:  # fmt: skip
-    """Describe arrays as the caller of a Python function holds them: by their strides.
+    """Describe arrays with logical axes (N, C, ...), by their strides; their memory may be missing.
 
     `pad` is a number, or (before, after) for each axis.
     """
     spatial = w.ndim - 2
-    x, y = logical(x, last), logical(y, last)
-    each = [pad] * spatial if isinstance(pad, int) else pad
-    pads = [(p, p) if isinstance(p, int) else p for p in each]
-    along = lambda v: [v] * spatial if isinstance(v, int) else list(v)  # noqa: E731
+
+    def along(value: Any) -> list[int]:
+        return [value] * spatial if isinstance(value, int) else list(value)
+
+    pads = [(pad, pad)] * spatial if isinstance(pad, int) else pad
     return problem(
-        result=RESULTS.index(result), spatial=spatial, dtype=DTYPES.index(w.dtype.name),
+        result=RESULTS.index(result), spatial=spatial, dtype=DTYPES.index(dtype or w.dtype.name),
         layout=int(last), pad_mode=PAD_MODES.index(pad_mode),
         activation=ACTIVATIONS[activation].code if activation else 0, n=x.shape[0], c=x.shape[1],
         k=w.shape[0], groups=groups, image=x.shape[2:], kernel=w.shape[2:], stride=along(stride),
