@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import sys
-from pathlib import Path
 
 import numpy as np
 
 import fastconv
+from tests.support import c_api
 
 from .row import Row
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 
 def rows() -> list[Row]:
     """One small layer as a plan and as a call; ctypes itself takes a part of a microsecond."""
-    from support import c_api
-
     x, w = np.ones((1, 8, 8, 8), "float32"), np.ones((8, 8, 3, 3), "float32")
     y = np.empty((1, 8, 6, 6), "float32")
     api, problem, options = c_api.api(), c_api.describe(x, w, y), c_api.options(threads=1)

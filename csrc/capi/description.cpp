@@ -15,15 +15,14 @@ static_assert(int(PadMode::kWrap) == FASTCONV_WRAP);
 static_assert(int(Activation::kHardswish) == FASTCONV_HARDSWISH);
 
 void check_size(const char* field, Index value, Index least, int axis = -1) {
+    if (value >= least && value < kIndexLimit) return;
     char name[32];
     std::snprintf(name, sizeof name, axis < 0 ? "%s" : "%s[%d]", field, axis);
     if (value < least) {
         fail(FASTCONV_ERROR_SIZE, "%s is %" PRId64 ", and must be at least %" PRId64, name, value,
              least);
     }
-    if (value >= kIndexLimit) {
-        fail(FASTCONV_ERROR_OVERFLOW, "%s is %" PRId64 ", and must stay below 2^61", name, value);
-    }
+    fail(FASTCONV_ERROR_OVERFLOW, "%s is %" PRId64 ", and must stay below 2^61", name, value);
 }
 
 // a * b of numbers that are not negative, or more than any limit.
