@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
+from tests.support import c_api
 
 import fastconv
-from tests.support import c_api
 
 from .row import Row
 

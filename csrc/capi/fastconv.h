@@ -230,9 +230,9 @@ FASTCONV_API fastconv_status fastconv_run(const fastconv_problem* problem,
                                           const void* b, const void* bias, void* out);
 
 /* Makes a plan for y or gx with these weights: checks, chooses, and packs them once. w and bias
- * (or null) are copied and may be freed afterwards. The plan is for any number of images, whose
- * strides are the problem's; problem->n is what fastconv_plan_query counts with, no more. On an
- * error *plan is null. Gradients of w hold no weights: FASTCONV_ERROR_UNSUPPORTED. */
+ * (or null) are copied, w beside its packed form, and may be freed afterwards. The plan is for any
+ * number of images, whose strides are the problem's; problem->n does not matter. On an error *plan
+ * is null. Gradients of w hold no weights: FASTCONV_ERROR_UNSUPPORTED. */
 FASTCONV_API fastconv_status fastconv_plan_create(const fastconv_problem* problem,
                                                   const fastconv_options* options, const void* w,
                                                   const void* bias, fastconv_plan** plan);

@@ -1,6 +1,7 @@
 """C and C++ programs and an extension, built by CMake and pkg-config against the installed package.
 
-FASTCONV_REQUIRE_ORACLES=cmake makes a missing compiler, CMake or installation a failure.
+FASTCONV_REQUIRE_ORACLES=cmake makes a missing compiler, CMake or installation a failure, and
+FASTCONV_REQUIRE_ORACLES=pkg-config a missing pkg-config.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ SOURCES = Path(__file__).parent.parent / "capi"
 Array = np.ndarray[Any, Any]
 
 
-def missing(what: str) -> None:
-    """Skip, or fail where these tests are required."""
-    if "cmake" in os.environ.get("FASTCONV_REQUIRE_ORACLES", "").split(","):
+def missing(what: str, name: str = "cmake") -> None:
+    """Skip, or fail where `name` is required."""
+    if name in os.environ.get("FASTCONV_REQUIRE_ORACLES", "").split(","):
         pytest.fail(f"required: {what}")
     pytest.skip(what)
 
@@ -38,7 +39,7 @@ def tool(*names: str) -> str:
         found = shutil.which(name, path=beside)
         if found:
             return found
-    missing(f"there is no {' or '.join(names)}")
+    missing(f"there is no {' or '.join(names)}", names[0] if "pkg-config" in names else "cmake")
     raise AssertionError
 
 
