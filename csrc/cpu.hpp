@@ -10,16 +10,16 @@ namespace fastconv {
 
 // The kernels for the best instruction set of this processor, or for the one FASTCONV_ISA names.
 // Throws std::runtime_error when that one is unknown or the processor lacks it: forced is forced.
-const KernelTable& active_kernels();
+FASTCONV_FOR_PYTHON const KernelTable& active_kernels();
 
 // The same for operands of 8 and 16 bits.
 const StripTable& active_strips();
 
 // The instruction set's name.
-const char* active_isa();
+FASTCONV_FOR_PYTHON const char* active_isa();
 
 // Names of the instruction sets compiled into this library, best first, separated by spaces.
-std::string compiled_isas();
+FASTCONV_FOR_PYTHON std::string compiled_isas();
 
 // Bytes of one core's second-level cache; half a MiB where the system does not say.
 Index second_level_cache_bytes();

@@ -34,12 +34,13 @@ class TaskBody {
 //
 // Called from inside a task or from `interrupt`, it runs serially. A forked child makes a pool of
 // its own; if `interrupt` itself forks, the child runs all tasks again.
-bool parallel_for(Index tasks, int threads, TaskBody body, const Interrupt& interrupt);
+FASTCONV_FOR_PYTHON bool parallel_for(Index tasks, int threads, TaskBody body,
+                                      const Interrupt& interrupt);
 
 // How many calls of parallel_for the calling thread is in.
 int parallel_depth();
 
 // What the threads are, for reports.
-const char* threading_layer();
+FASTCONV_FOR_PYTHON const char* threading_layer();
 
 }  // namespace fastconv

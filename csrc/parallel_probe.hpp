@@ -14,7 +14,7 @@ struct ParallelProbe {
 };
 
 // Runs tasks of so many microseconds each; with `nested` each calls parallel_for once more.
-ParallelProbe probe_parallel_for(Index tasks, int threads, Index microseconds, bool nested,
-                                 const Interrupt& interrupt);
+FASTCONV_FOR_PYTHON ParallelProbe probe_parallel_for(Index tasks, int threads, Index microseconds,
+                                                     bool nested, const Interrupt& interrupt);
 
 }  // namespace fastconv

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "export.hpp"
+
 namespace fastconv {
 
 using Index = std::int64_t;
@@ -36,10 +38,10 @@ enum class Element : int {
 };
 
 // Floating-point storage of 16 bits: IEEE binary16, and the upper half of a float.
-struct Float16 {
+struct FASTCONV_FOR_PYTHON Float16 {
     std::uint16_t bits;
 };
-struct Bfloat16 {
+struct FASTCONV_FOR_PYTHON Bfloat16 {
     std::uint16_t bits;
 };
 

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "export.hpp"
+
 namespace fastconv {
 
 // Returns at least `bytes` of 64-byte aligned memory, or null. It belongs to the calling thread
@@ -12,6 +14,6 @@ namespace fastconv {
 void* thread_workspace(std::size_t bytes);
 
 // Makes the next `count` requests of any thread fail, for tests.
-void fail_next_allocations(int count);
+FASTCONV_FOR_PYTHON void fail_next_allocations(int count);
 
 }  // namespace fastconv

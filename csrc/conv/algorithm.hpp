@@ -65,7 +65,7 @@ const Algorithm<Bfloat16>& bfloat16_gemm();
 
 // The ladder: the first algorithm that takes the problem. `problem` is not empty.
 template <class T>
-const Algorithm<T>& choose(const Problem& problem, bool fast);
+FASTCONV_FOR_PYTHON const Algorithm<T>& choose(const Problem& problem, bool fast);
 
 // Whether there is more than one plane, or none.
 inline bool is_volume(const Problem& problem) {

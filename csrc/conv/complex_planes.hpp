@@ -16,12 +16,12 @@ struct ComplexRows {
 
 // Writes (re, im, re + im) of each number, or of its conjugate.
 template <class T>
-Status split_complex(const ComplexRows& rows, const T* numbers, bool conjugate, T* planes,
-                     const Interrupt& interrupt);
+FASTCONV_FOR_PYTHON Status split_complex(const ComplexRows& rows, const T* numbers, bool conjugate,
+                                         T* planes, const Interrupt& interrupt);
 
 // Writes (a - b) + (m - a - b)i of planes (a, b, m).
 template <class T>
-Status join_complex(const ComplexRows& rows, const T* planes, T* numbers,
-                    const Interrupt& interrupt);
+FASTCONV_FOR_PYTHON Status join_complex(const ComplexRows& rows, const T* planes, T* numbers,
+                                        const Interrupt& interrupt);
 
 }  // namespace fastconv

@@ -14,10 +14,10 @@ struct DeformOperands {
 };
 
 template <class T>
-Footprint deform_footprint(const Problem& problem, const Resources& resources);
+FASTCONV_FOR_PYTHON Footprint deform_footprint(const Problem& problem, const Resources& resources);
 
 template <class T>
-Status deform(const Problem& problem, const DeformOperands<T>& arrays, const Resources& resources,
-              const Interrupt& interrupt);
+FASTCONV_FOR_PYTHON Status deform(const Problem& problem, const DeformOperands<T>& arrays,
+                                  const Resources& resources, const Interrupt& interrupt);
 
 }  // namespace fastconv

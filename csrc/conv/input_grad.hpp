@@ -39,7 +39,7 @@ const InputGradAlgorithm<T>& input_grad_phases();
 
 // The ladder of input gradients: the first algorithm that takes the problem.
 template <class T>
-const InputGradAlgorithm<T>& choose_input_grad(const Problem& problem);
+FASTCONV_FOR_PYTHON const InputGradAlgorithm<T>& choose_input_grad(const Problem& problem);
 
 inline bool is_empty_gradient(const Problem& problem) {
     return problem.n == 0 || problem.c == 0 || problem.h == 0 || problem.w == 0;

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "conv/input_grad_parts.hpp"
@@ -33,9 +33,10 @@ struct Fill {
         const Index row_bytes = std::max<Index>(1, of.w * of.c * Index(sizeof(T)));
         rows = std::clamp<Index>(kFillBytes / row_bytes, 1, of.h);
         blocks = of.n * ceil_div(of.h, rows);
-        values.assign(std::size_t(of.c), T(0));
-        kernels_for<T>().finish_row(values.data(), of.c, bias, 1, of.activation);
-        for (const T value : values) zeros &= value == 0 && !std::signbit(value);
+        values.assign(std::size_t(of.c), T{});
+        finish_zeros(bias);
+        const T zero{};
+        for (const T& value : values) zeros &= std::memcmp(&value, &zero, sizeof zero) == 0;
     }
 
     void run(Index block) const {
@@ -55,6 +56,26 @@ struct Fill {
     }
 
   private:
+    void finish_zeros(const T* bias) {
+        if constexpr (sizeof(T) > 2) {
+            kernels_for<T>().finish_row(values.data(), problem.c, bias, 1, problem.activation);
+        } else if (bias || problem.activation != Activation::kNone) {
+            // rounding is the kernels' own: a convolution of a zero
+            Problem point = problem;
+            point.n = point.c = point.groups = point.h = point.w = point.r = point.s = 1;
+            point.k = problem.c, point.p = point.q = point.stride_h = point.stride_w = 1;
+            point.pad_top = point.pad_left = 0;
+            point.channels_last = true;
+            const T zero{};
+            const View<const T> nothing{&zero, {0, 0, 0, 0}};
+            const Operands<T> arrays{
+                nothing, nothing, nullptr, bias, {values.data(), {0, 1, 0, 0}}};
+            const Resources alone{1, Index(1) << 20, false};
+            const Status status = choose<T>(point, false).run(point, arrays, alone, {});
+            if (status != Status::kOk) throw std::bad_alloc();
+        }
+    }
+
     // A row of pixels with their channels side by side.
     void pixels(T* to, Index row) const {
         const std::size_t bytes = std::size_t(problem.c) * sizeof(T);

@@ -173,14 +173,15 @@ View<const T> turned_weights(const Problem& problem, const View<const T>& w, T* 
     return copied_weights<T>(problem, copy);
 }
 
-template Operands<float> part_operands(const GradientPart&, const Problem&,
-                                       const InputGradOperands<float>&, const View<const float>&);
-template Operands<double> part_operands(const GradientPart&, const Problem&,
-                                        const InputGradOperands<double>&,
-                                        const View<const double>&);
-template View<const float> turned_weights(const Problem&, const View<const float>&, float*);
-template View<const double> turned_weights(const Problem&, const View<const double>&, double*);
-template View<const float> copied_weights(const Problem&, const float*);
-template View<const double> copied_weights(const Problem&, const double*);
+#define FASTCONV_PARTS_OF(T)                                                               \
+    template Operands<T> part_operands(const GradientPart&, const Problem&,                \
+                                       const InputGradOperands<T>&, const View<const T>&); \
+    template View<const T> turned_weights(const Problem&, const View<const T>&, T*);       \
+    template View<const T> copied_weights(const Problem&, const T*);
+
+FASTCONV_PARTS_OF(float)
+FASTCONV_PARTS_OF(double)
+FASTCONV_PARTS_OF(Float16)
+FASTCONV_PARTS_OF(Bfloat16)
 
 }  // namespace fastconv

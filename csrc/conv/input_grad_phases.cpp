@@ -25,16 +25,20 @@ Index whole_lines(Index bytes) {
     return ceil_div(bytes, kLine) * kLine;
 }
 
+// Whether there is a matrix product whose tasks others can run between: not of 16 bits.
 template <class T>
-bool is_gemm(const GradientPart& part, bool fast) {
-    return &choose<T>(part.problem, fast) == &im2col_gemm<T>();
-}
+constexpr bool kHasTasks = sizeof(T) > 2;
 
 // Whether the tasks of all parts run together.
 template <class T>
 bool runs_together(const GradientParts& gradient, bool fast) {
-    return std::all_of(gradient.parts.begin(), gradient.parts.end(),
-                       [&](const GradientPart& part) { return is_gemm<T>(part, fast); });
+    if constexpr (kHasTasks<T>) {
+        return std::all_of(gradient.parts.begin(), gradient.parts.end(),
+                           [&](const GradientPart& part) {
+                               return &choose<T>(part.problem, fast) == &im2col_gemm<T>();
+                           });
+    }
+    return false;
 }
 
 // Where the packed weights of each part begin, behind the copy of turned weights.
@@ -93,13 +97,15 @@ Footprint footprint(const Problem& problem, const Resources& resources, bool wei
     Index most = 0, each = 0;
     int threads = 1;
     for (const GradientPart& part : gradient.parts) {
-        if (together) {
-            Operands<T> arrays{};
-            arrays.packed = packed ? &part : nullptr;  // any address
-            const GemmTasks<T> stage = im2col_gemm_tasks<T>(part.problem, arrays, resources);
-            threads = std::max(threads, stage.threads);
-            each = std::max(each, whole_lines(stage.thread_bytes));
-            continue;
+        if constexpr (kHasTasks<T>) {
+            if (together) {
+                Operands<T> arrays{};
+                arrays.packed = packed ? &part : nullptr;  // any address
+                const GemmTasks<T> stage = im2col_gemm_tasks<T>(part.problem, arrays, resources);
+                threads = std::max(threads, stage.threads);
+                each = std::max(each, whole_lines(stage.thread_bytes));
+                continue;
+            }
         }
         const Footprint of_part =
             choose<T>(part.problem, resources.fast).footprint(part.problem, resources, packed);
@@ -223,18 +229,21 @@ Status run(const Problem& problem, const InputGradOperands<T>& arrays, const Res
         if (layout.bytes[i] > 0) parts[i].packed = packed + layout.offset[i];
     }
     const Fill<T> fill(problem, gradient, arrays.gx, arrays.bias);
-    if (!runs_together<T>(gradient, resources.fast)) {
-        return run_in_turn(gradient, parts, fill, resources, interrupt);
-    }
-    if (!packed && taps_lie_together<T>(problem, arrays.w)) {
-        const PanelCut cut = panel_cut<T>(problem, gradient, resources);
-        if (cut.blocks) {
-            return run_panels<T>(problem, gradient, parts, arrays.w, fill, cut, resources,
-                                 interrupt);
+    if constexpr (kHasTasks<T>) {
+        if (runs_together<T>(gradient, resources.fast)) {
+            if (!packed && taps_lie_together<T>(problem, arrays.w)) {
+                const PanelCut cut = panel_cut<T>(problem, gradient, resources);
+                if (cut.blocks) {
+                    return run_panels<T>(problem, gradient, parts, arrays.w, fill, cut, resources,
+                                         interrupt);
+                }
+            }
+            const bool first = !packed && packs_first<T>(problem, gradient, layout, resources);
+            return run_together(gradient, parts, fill, first ? &layout : nullptr, resources,
+                                interrupt);
         }
     }
-    const bool first = !packed && packs_first<T>(problem, gradient, layout, resources);
-    return run_together(gradient, parts, fill, first ? &layout : nullptr, resources, interrupt);
+    return run_in_turn(gradient, parts, fill, resources, interrupt);
 }
 
 }  // namespace
@@ -248,5 +257,7 @@ const InputGradAlgorithm<T>& input_grad_phases() {
 
 template const InputGradAlgorithm<float>& input_grad_phases();
 template const InputGradAlgorithm<double>& input_grad_phases();
+template const InputGradAlgorithm<Float16>& input_grad_phases();
+template const InputGradAlgorithm<Bfloat16>& input_grad_phases();
 
 }  // namespace fastconv

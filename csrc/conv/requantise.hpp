@@ -19,6 +19,7 @@ struct Requantisation {
     Rescaling to;
 };
 
-Status requantise(const Requantisation& job, int threads, const Interrupt& interrupt);
+FASTCONV_FOR_PYTHON Status requantise(const Requantisation& job, int threads,
+                                      const Interrupt& interrupt);
 
 }  // namespace fastconv

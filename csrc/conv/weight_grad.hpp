@@ -23,7 +23,7 @@ struct WeightGradAlgorithm {
 
 // Which algorithm computes the gradient: a function of the problem alone.
 template <class T>
-const WeightGradAlgorithm<T>& choose_weight_grad(const Problem& problem);
+FASTCONV_FOR_PYTHON const WeightGradAlgorithm<T>& choose_weight_grad(const Problem& problem);
 
 // What follows is for the algorithms themselves.
 template <class T>

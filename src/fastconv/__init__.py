@@ -8,7 +8,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._config import available_backends, show_config
+from ._config import (
+    available_backends,
+    get_cmake_dir,
+    get_include,
+    get_pkgconfig_dir,
+    show_config,
+)
 from .api import conv2d, conv_cost, explain, output_shape
 from .errors import (
     BackendUnavailable,
@@ -112,6 +118,9 @@ __all__ = [
     "deform_conv2d",
     "depthwise_conv2d",
     "explain",
+    "get_cmake_dir",
+    "get_include",
+    "get_pkgconfig_dir",
     "im2col",
     "im2col_view",
     "options",
@@ -157,6 +166,10 @@ def __getattr__(name: str) -> Any:
         from ._config import version
 
         return version()
+    if name == "_C_API":  # what PyCapsule_Import asks for
+        from ._config import c_api
+
+        return c_api()
     if name == "grad":
         return importlib.import_module(".grad", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 
 from . import dispatch
+from .errors import BackendUnavailable
 from .options import current, usable_cores
 
 
@@ -35,6 +38,102 @@ def available_backends() -> tuple[str, ...]:
     'reference'
     """
     return tuple(e.name for e in dispatch.TABLE if dispatch.availability(e.name) is None)
+
+
+def _native() -> Any:
+    """Return the extension; raise `BackendUnavailable` where it was not built."""
+    try:
+        return importlib.import_module("fastconv._native")
+    except ImportError:
+        raise BackendUnavailable(
+            "fastconv was built without its native part, which the C interface belongs to: "
+            f"{dispatch.availability('native')}"
+        ) from None
+
+
+def c_api() -> Any:
+    """Return the capsule of `fastconv_capsule.h`."""
+    return _native()._C_API
+
+
+def _installed(*parts: str) -> str:
+    """Return a directory that the build has installed beside the extension."""
+    path = Path(_native().__file__).parent.joinpath(*parts)
+    if not path.is_dir():
+        raise BackendUnavailable(
+            f"there is no {path}: the extension was copied out of its build, and what C programs "
+            "need was not; install fastconv with pip"
+        )
+    return str(path)
+
+
+def get_include() -> str:
+    """Return the directory of ``fastconv.h``, ``fastconv.hpp`` and ``fastconv_capsule.h``.
+
+    ``python -m fastconv --includes`` prints it as a compiler's option.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    BackendUnavailable
+        Where fastconv was built without its native part.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.get_include()  # doctest: +SKIP
+    '/usr/lib/python3/site-packages/fastconv/include'
+    """
+    return _installed("include")
+
+
+def get_cmake_dir() -> str:
+    """Return the directory of fastconv's CMake package, the target ``fastconv::fastconv``.
+
+    ``python -m fastconv --cmakedir`` prints it: ``cmake -Dfastconv_DIR=$(...)``.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    BackendUnavailable
+        Where fastconv was built without its native part.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.get_cmake_dir()  # doctest: +SKIP
+    '/usr/lib/python3/site-packages/fastconv/lib/cmake/fastconv'
+    """
+    return _installed("lib", "cmake", "fastconv")
+
+
+def get_pkgconfig_dir() -> str:
+    """Return the directory of ``fastconv.pc``, for ``PKG_CONFIG_PATH``.
+
+    ``python -m fastconv --pkgconfigdir`` prints it.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    BackendUnavailable
+        Where fastconv was built without its native part.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.get_pkgconfig_dir()  # doctest: +SKIP
+    '/usr/lib/python3/site-packages/fastconv/lib/pkgconfig'
+    """
+    return _installed("lib", "pkgconfig")
 
 
 def _native_facts() -> dict[str, Any]:

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any
 
+_C_API: Any
+
 class Problem:
     def __init__(
         self,

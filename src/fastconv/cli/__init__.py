@@ -16,12 +16,13 @@ examples:
   python -m fastconv doctor                find what keeps fastconv from being fast
   python -m fastconv bench --network vgg16
   python -m fastconv info                  print what a bug report needs
+  cmake -Dfastconv_DIR=$(python -m fastconv --cmakedir) ...
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser with all subcommands."""
-    from . import bench, demo, doctor, info
+    from . import bench, demo, doctor, info, paths
 
     parser = argparse.ArgumentParser(
         prog="python -m fastconv",
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    paths.add_arguments(parser)
     commands = parser.add_subparsers(dest="command", metavar="{info,doctor,demo,bench}")
     for module in (info, doctor, demo, bench):
         module.add_parser(commands)
@@ -50,13 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 something is wrong (one line on standard error, or the report says
         what), 2 unusable arguments (raised by argparse as `SystemExit`), 130 interrupted.
     """
+    from . import paths
+
     parser = build_parser()
     options = parser.parse_args(argv)
-    if options.command is None:
+    if options.command is None and not options.paths:
         parser.print_help()
         return 0
     try:
-        status: int = options.run(options)
+        status: int = paths.run(options) if options.paths else options.run(options)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
