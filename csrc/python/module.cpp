@@ -57,4 +57,5 @@ PYBIND11_MODULE(_native, module) {
     bind_gradients(module);
     bind_others(module);
     bind_machine(module);
+    bind_plain_calls(module);
 }
