@@ -7,13 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 from support import jax_calls
-from support.jax_calls import Case, assert_close, draw, jax, run
+from support.jax_calls import Case, assert_close, compiled, draw, jax, run
 
 from fastconv.interop.jax import conv_general_dilated
 
 jnp = jax.numpy
 
-CASES = jax_calls.sampled(jax_calls.gradients(), 36)
+CASES = jax_calls.sampled(jax_calls.gradients(), 24)
+SIGNALS_AND_VOLUMES = [
+    Case((4, 2, 9), (3, 2, 3), (2,), ((1, 1),), (1,), (2,)),
+    Case((4, 9, 2), (3, 1, 4), (1,), ((1, 3),), (3,), (1,), ("NWC", "WIO", "NWC"), 1, 2),
+    Case((2, 4, 3, 5, 4), (4, 2, 2, 3, 1), (1, 2, 1), ((1, 0), (-1, 2), (0, 0)), groups=2),
+    Case((1, 3, 4, 5, 16), (2, 2, 2, 16, 8), (1, 1, 1), "SAME", None, None,
+         ("NDHWC", "DHWIO", "NDHWC")),
+]  # fmt: skip
 #: Where a batch stands in lhs and in rhs.
 BATCHES = ((0, None), (3, None), (None, 0), (None, 4), (0, 0), (2, 1), (4, 3))
 
@@ -32,12 +39,13 @@ def pulled(function: Any) -> Any:
     return gradients
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES[:16], *SIGNALS_AND_VOLUMES], ids=str)
 def test_gradients_as_lax(case: Case, way: str) -> None:
     x, w = draw(case, "float32", "integers")
     gy = case.theirs()(x, w) % 3
-    ours, theirs = pulled(case.ours()), pulled(case.theirs())
-    got, want = run(ours, x, w, gy), theirs(x, w, gy)
+    theirs = jax.jit(pulled(case.theirs()))
+    ours = compiled(pulled(case.ours()), x, w, gy)
+    got, want = ours(x, w, gy), theirs(x, w, gy)
     for one, other in zip(got, want, strict=True):
         assert_close(one, other, what=case)
     x, w = draw(case, "float32", "normal", 1)
@@ -48,7 +56,7 @@ def test_gradients_as_lax(case: Case, way: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
-@pytest.mark.parametrize("case", CASES[:6], ids=str)
+@pytest.mark.parametrize("case", CASES[:4], ids=str)
 def test_two_orders_forward_and_backward(case: Case, dtype: str, way: str) -> None:
     """As testConvGeneralDilatedGrad: linear in either operand, so that steps may be large."""
     from jax.test_util import check_grads
@@ -60,7 +68,7 @@ def test_two_orders_forward_and_backward(case: Case, dtype: str, way: str) -> No
     check_grads(lambda w: ours(x, w), (w,), 2, ["fwd", "rev"], **tolerances)
 
 
-@pytest.mark.parametrize("case", CASES[6:18], ids=str)
+@pytest.mark.parametrize("case", CASES[6:14], ids=str)
 def test_batches_as_lax(case: Case, way: str) -> None:
     """A batch at any axis of either operand or of both: y and both gradients."""
     x, w = draw(case, "float32", "integers")
@@ -70,8 +78,12 @@ def test_batches_as_lax(case: Case, way: str) -> None:
         results = []
         for function in (case.ours(), case.theirs()):
             batched = jax.vmap(function, (of_x, of_w))
-            y, pull = jax.vjp(batched, xs, ws)
-            results.append((y, *pull(y % 3)))
+
+            def everything(xs: Any, ws: Any, batched: Any = batched) -> Any:
+                y, pull = jax.vjp(batched, xs, ws)
+                return y, *pull(y % 3)
+
+            results.append(jax.jit(everything)(xs, ws))
         for got, want in zip(*results, strict=True):
             assert_close(got, want, what=f"{case} {of_x} {of_w}")
 
@@ -79,7 +91,7 @@ def test_batches_as_lax(case: Case, way: str) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "complex64"])
 def test_gradients_of_dtypes(dtype: str, way: str) -> None:
     with jax.enable_x64(dtype == "float64"):
-        for case in CASES[18:22]:
+        for case in CASES[20:22]:
             x, w = draw(case, dtype, "integers")
             gy = case.theirs()(x, w)
             gy = (gy.real % 2).astype(dtype)

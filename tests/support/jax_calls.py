@@ -189,7 +189,7 @@ def run(function: Callable[..., Array], *arrays: Array, by: str | None = None) -
 def compiled(
     function: Callable[..., Array], *arrays: Array, by: str | None = None
 ) -> Callable[..., Array]:
-    """Compile for such arrays; what convolves must be fastconv, called by `by` where it is given."""
+    """Compile for such arrays; whatever convolves must be fastconv, by `by` where that is given."""
     lowered = jax.jit(function).lower(*arrays)
     text = lowered.as_text()
     assert "stablehlo.convolution" not in text, "JAX itself convolved"

@@ -66,9 +66,7 @@ class Convolution:
             return (self.n, self.c, *self.image)
         if array == "w":
             return (self.k, self.c // self.groups, *self.kernel)
-        along = zip(
-            self.image, self.kernel, self.strides, self.pads, self.dilations, strict=True
-        )
+        along = zip(self.image, self.kernel, self.strides, self.pads, self.dilations, strict=True)
         return (self.n, self.k, *(output_size(*axis) for axis in along))
 
     def shape(self, array: Result) -> Shape:

@@ -31,14 +31,12 @@ def convolve(a: Any, b: Any, result: Result, conv: Convolution, dtype: str) -> A
     )
 
 
-@primitive.def_abstract_eval
 def _abstract(
     a: Any, b: Any, *, result: Result, conv: Convolution, dtype: str, options: Options, way: str
 ) -> Any:
     return jax.core.ShapedArray(conv.shape(result), jnp.dtype(dtype))
 
 
-@primitive.def_impl
 def _evaluate(a: Any, b: Any, **parameters: Any) -> Any:
     return _compiled(a, b, tuple(parameters.items()))
 
@@ -48,6 +46,8 @@ def _compiled(a: Any, b: Any, parameters: tuple[tuple[str, Any], ...]) -> Any:
     return primitive.bind(a, b, **dict(parameters))
 
 
+primitive.def_abstract_eval(_abstract)
+primitive.def_impl(_evaluate)
 mlir.register_lowering(primitive, ways.refuse)
 mlir.register_lowering(primitive, ways.lower, platform="cpu")
 
@@ -107,9 +107,7 @@ def _batched(
         array if axis is None else _fold(array, axis, *conv.place(fold, operand))
         for operand, array, axis in zip(operands, arrays, axes, strict=True)
     ]
-    out = primitive.bind(
-        *folded, result=result, conv=conv.folded(fold, batch), dtype=dtype, **same
-    )
+    out = primitive.bind(*folded, result=result, conv=conv.folded(fold, batch), dtype=dtype, **same)
     return _unfold(out, batch, *conv.place(fold, result)), 0
 
 

@@ -65,9 +65,7 @@ def _computed(a: Any, b: Any, result: Any, conv: Convolution, dtype: str) -> Any
     return convolve(a, b, result, conv, dtype)
 
 
-def _plain(
-    x: Any, w: Any, axes: Axes, windows: Sequence[Window], groups: int, dtype: str
-) -> Any:
+def _plain(x: Any, w: Any, axes: Axes, windows: Sequence[Window], groups: int, dtype: str) -> Any:
     conv = Convolution(
         x.shape[axes.x[0]], x.shape[axes.x[1]], w.shape[axes.w[0]], groups,
         _sizes(x, axes.x), _sizes(w, axes.w),
@@ -100,9 +98,7 @@ def _transposed(
     return _computed(x, w, "x", conv, dtype)
 
 
-def _phases(
-    x: Any, w: Any, axes: Axes, windows: Sequence[Window], groups: int, dtype: str
-) -> Any:
+def _phases(x: Any, w: Any, axes: Axes, windows: Sequence[Window], groups: int, dtype: str) -> Any:
     """Take apart the first axis along which x is dilated."""
     place = next(i for i, window in enumerate(windows) if window.spread > 1)
     window, x_axis, w_axis = windows[place], axes.x[2 + place], axes.w[2 + place]
@@ -115,7 +111,9 @@ def _phases(
     y = None
     for pixel in range(min(step, outputs)):
         begin = pixel * window.stride - window.before  # in dilated x
-        met = [i for i in range(min(skip, taps)) if (begin + i * window.dilation) % window.spread == 0]
+        met = [
+            i for i in range(min(skip, taps)) if (begin + i * window.dilation) % window.spread == 0
+        ]
         if not met:
             continue
         (tap,) = met
