@@ -199,7 +199,7 @@ def target(result: Any, numbers: list[int]) -> Any:
 
 
 def test_several_devices() -> None:
-    """In a mesh each device computes its own; without one, arrays are gathered."""
+    """Of a mesh each device computes its own, and gradients of what they share are added up."""
     processes.run(SEVERAL_DEVICES, environment={"XLA_FLAGS": DEVICES, ways.VARIABLE: "callback"})
     processes.run(SEVERAL_DEVICES, environment={"XLA_FLAGS": DEVICES})
 
@@ -217,8 +217,16 @@ want = jax.lax.conv_general_dilated(x, w, (1,), "SAME")
 mesh = Mesh(np.array(jax.devices()), ("n",))
 sharded = jax.device_put(x, NamedSharding(mesh, P("n")))
 np.testing.assert_array_equal(jax.jit(conv)(sharded, w), want)
-each = jax.shard_map(conv, mesh=mesh, in_specs=(P("n"), P()), out_specs=P("n"), check_vma=False)
-np.testing.assert_array_equal(jax.jit(each)(x, w), want)
+theirs = lambda x, w: jax.lax.conv_general_dilated(x, w, (1,), "SAME")
+for check in (True, False):
+    each, other = (
+        jax.shard_map(f, mesh=mesh, in_specs=(P("n"), P()), out_specs=P("n"), check_vma=check)
+        for f in (conv, theirs)
+    )
+    np.testing.assert_array_equal(jax.jit(each)(x, w), want)
+    ours, lax = (jax.grad(lambda x, w: (f(x, w) ** 2).sum(), (0, 1))(x, w) for f in (each, other))
+    for one, two in zip(ours, lax):  # that of w is a sum over devices
+        np.testing.assert_array_equal(one, two)
 mapped = jax.pmap(conv, in_axes=(0, None))
 np.testing.assert_array_equal(mapped(x.reshape(2, 2, 2, 6), w).reshape(want.shape), want)
 """

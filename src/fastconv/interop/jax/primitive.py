@@ -22,19 +22,43 @@ from . import ways
 from .convolution import OPERANDS, Convolution, Fold
 
 primitive: Any = Primitive("fastconv")
+_type_of: Any = getattr(jax, "typeof", None) or jax.core.get_aval  # before 0.6
 
 
 def convolve(a: Any, b: Any, result: Result, conv: Convolution, dtype: str) -> Any:
     """Compute y, or the gradient of x or of w, by the options in force where it is traced."""
+    alike = _varying_axes(_type_of(a)) | _varying_axes(_type_of(b))
     return primitive.bind(
-        a, b, result=result, conv=conv, dtype=dtype, options=current(), way=ways.calls_by()
-    )
+        _varying(a, alike), _varying(b, alike),
+        result=result, conv=conv, dtype=dtype, options=current(), way=ways.calls_by(),
+    )  # fmt: skip
+
+
+def _varying_axes(aval: Any) -> frozenset[Any]:
+    """Return axes of a mesh along which a value differs, inside ``jax.shard_map``."""
+    manual = getattr(aval, "mat", None)  # before 0.10: vma
+    found: frozenset[Any] = getattr(manual or aval, "varying" if manual else "vma", frozenset())
+    return found
+
+
+def _varying(array: Any, axes: frozenset[Any]) -> Any:
+    """Say that an operand differs where the other one does: its gradient is then a sum of all."""
+    missing = tuple(axes - _varying_axes(_type_of(array)))
+    if not missing:
+        return array
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(array, missing, to="varying")
+    return jax.lax.pvary(array, missing)
 
 
 def _abstract(
     a: Any, b: Any, *, result: Result, conv: Convolution, dtype: str, options: Options, way: str
 ) -> Any:
-    return jax.core.ShapedArray(conv.shape(result), jnp.dtype(dtype))
+    shape = conv.shape(result)
+    if not _varying_axes(a):
+        return jax.core.ShapedArray(shape, jnp.dtype(dtype))
+    nowhere = a.sharding.update(spec=jax.sharding.PartitionSpec(*(None,) * len(shape)))
+    return a.update(shape=shape, dtype=jnp.dtype(dtype), weak_type=False, sharding=nowhere)
 
 
 def _evaluate(a: Any, b: Any, **parameters: Any) -> Any:
