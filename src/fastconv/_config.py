@@ -159,6 +159,17 @@ def _option_facts() -> dict[str, Any]:
     }
 
 
+def _jax_fact() -> str:
+    """How JAX would come to fastconv, found out without importing it."""
+    from importlib.util import find_spec
+
+    if find_spec("jax") is None:
+        return "not installed"
+    built = find_spec("fastconv._jax_ffi") is not None
+    asked = os.environ.get("FASTCONV_JAX_CALLS")
+    return "ffi" if built and asked != "callback" else "callback"
+
+
 def config() -> dict[str, Any]:
     """Facts that a bug report needs, as a dictionary."""
     return {
@@ -171,6 +182,7 @@ def config() -> dict[str, Any]:
         "options": _option_facts(),
         "backends": {e.name: dispatch.availability(e.name) or "available" for e in dispatch.TABLE},
         "native": _native_facts(),
+        "jax": _jax_fact(),
     }
 
 

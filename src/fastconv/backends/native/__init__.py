@@ -145,23 +145,29 @@ def algorithm_for(problem: ConvProblem, options: Options, w: Any) -> Algorithm:
     return Algorithm(way.name, way.scratch_bytes(problem, options))
 
 
+def fields(problem: ConvProblem) -> dict[str, int]:
+    """Return the fields of the extension's plain struct, in their order."""
+    return {
+        "n": problem.n, "c": problem.c, "h": problem.h, "w": problem.w,
+        "k": problem.k, "r": problem.r, "s": problem.s, "p": problem.p, "q": problem.q,
+        "groups": problem.groups,
+        "stride_h": problem.stride[0], "stride_w": problem.stride[1],
+        "dilation_h": problem.dilation[0], "dilation_w": problem.dilation[1],
+        "pad_top": problem.pad[0][0], "pad_left": problem.pad[1][0],
+        "pad_mode": PAD_MODES.index(problem.pad_mode),
+        "activation": activations.code(problem.activation),
+        "element": _CODES[problem.dtype],
+        "channels_last": problem.channels_last,
+        "d": problem.depth.size, "t": problem.depth.taps, "o": problem.depth.outputs,
+        "stride_d": problem.depth.stride, "dilation_d": problem.depth.dilation,
+        "pad_front": problem.depth.pad[0],
+    }  # fmt: skip
+
+
 @lru_cache(maxsize=4096)
 def _description(problem: ConvProblem) -> Any:
     """Mirror the problem into the extension's plain struct."""
-    return _native.Problem(
-        n=problem.n, c=problem.c, h=problem.h, w=problem.w, k=problem.k, r=problem.r, s=problem.s,
-        p=problem.p, q=problem.q, groups=problem.groups,
-        stride_h=problem.stride[0], stride_w=problem.stride[1],
-        dilation_h=problem.dilation[0], dilation_w=problem.dilation[1],
-        pad_top=problem.pad[0][0], pad_left=problem.pad[1][0],
-        pad_mode=PAD_MODES.index(problem.pad_mode),
-        activation=activations.code(problem.activation),
-        channels_last=problem.channels_last,
-        element=_CODES[problem.dtype],
-        d=problem.depth.size, t=problem.depth.taps, o=problem.depth.outputs,
-        stride_d=problem.depth.stride, dilation_d=problem.depth.dilation,
-        pad_front=problem.depth.pad[0],
-    )  # fmt: skip
+    return _native.Problem(**fields(problem))
 
 
 @lru_cache(maxsize=64)
@@ -205,6 +211,16 @@ def ready(problem: ConvProblem, options: Options) -> Ready:
 def _considered_fast(problem: ConvProblem, options: Options) -> bool:
     """Whether some weights of the problem might get a way of `fast`."""
     return _may_be_fast(problem, options) and bool(_fast().considered(problem, options))
+
+
+def is_one_call(problem: ConvProblem, options: Options) -> bool:
+    """Whether the extension alone computes a problem, in one call and from any strides."""
+    if problem.reduction == 0 or supports(problem, options) is not None:
+        return False
+    if computes(problem):
+        return True
+    whole = problem.result == "y" and problem.spatial != 3
+    return whole and not _considered_fast(problem, options)
 
 
 def _run_fast(

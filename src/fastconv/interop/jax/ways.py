@@ -1,0 +1,106 @@
+"""How XLA comes to fastconv: by a target of ``jax.ffi``, or by calling Python back."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.interpreters import mlir
+
+from ...backends import native
+from ...backends.native import plain_call
+from ...errors import BackendUnavailable
+from ...sizes import Result
+from .convolution import Convolution, call_of, compute, views
+
+TARGET, IDLE_TARGET = "fastconv_convolve", "fastconv_nothing"
+#: Environment variable that takes one of the ways: without it, ``ffi`` where it was built.
+VARIABLE = "FASTCONV_JAX_CALLS"
+
+
+@cache
+def _registered() -> str | None:
+    """Register the targets, once; None, or what is in the way."""
+    try:
+        targets = importlib.import_module("fastconv._jax_ffi")
+    except ImportError as error:
+        return str(error)
+    jax.ffi.register_ffi_target(TARGET, targets.convolve, platform="cpu")
+    jax.ffi.register_ffi_target(IDLE_TARGET, targets.nothing, platform="cpu")
+    return None
+
+
+def calls_by() -> str:
+    """Return how calls traced from now on come to fastconv: ``"ffi"`` or ``"callback"``.
+
+    The environment's ``FASTCONV_JAX_CALLS`` asks for one of them. Without it it is ``ffi`` where
+    fastconv was built with JAX's headers at hand. What the extension does not compute in one call
+    (see docs/interop/jax.md) calls back either way.
+
+    Raises
+    ------
+    BackendUnavailable
+        ``ffi`` was asked for and not built.
+    """
+    wanted = os.environ.get(VARIABLE) or None
+    if wanted not in (None, "ffi", "callback"):
+        raise ValueError(f"{VARIABLE}={wanted!r} is none of ffi, callback")
+    if wanted == "callback":
+        return wanted
+    missing = _registered()
+    if missing is None:
+        return "ffi"
+    if wanted == "ffi":
+        raise BackendUnavailable(
+            f"{VARIABLE}=ffi, but fastconv was built without JAX's headers ({missing}); reinstall "
+            "it with FASTCONV_BUILD_JAX=1, or with --no-build-isolation where JAX is installed"
+        )
+    return "callback"
+
+
+def lower(
+    ctx: Any, a: Any, b: Any, *, result: Result, conv: Convolution, dtype: str, options: Any,
+    way: str,
+) -> Any:  # fmt: skip
+    """Lower one convolution for the CPU."""
+    call = call_of(conv, result, ctx.avals_in[0].dtype, dtype, options)
+    backend: Any = call.backend
+    if way == "ffi" and backend is native and native.is_one_call(call.problem, call.options):
+        numbers = plain_call.numbers(call.problem, call.options, views(conv, result))
+        return jax.ffi.ffi_lowering(TARGET)(ctx, a, b, numbers=np.array(numbers, np.int64))
+
+    def callback(a: Any, b: Any) -> tuple[Any]:
+        return (compute(conv, result, call, np.asarray(a), np.asarray(b)),)
+
+    if _is_of_one_device(ctx):
+        # as jax.pure_callback, which first makes arrays of JAX's of the operands again: that
+        # waits for XLA's threads, and hangs where the one that calls is the last
+        found, _, _ = mlir.emit_python_callback(
+            ctx, callback, None, [a, b], ctx.avals_in, ctx.avals_out, has_side_effect=False
+        )
+        return found
+    (out,) = ctx.avals_out
+    pure = mlir.lower_fun(
+        lambda a, b: jax.pure_callback(
+            lambda *arrays: callback(*arrays)[0], jax.ShapeDtypeStruct(out.shape, out.dtype), a, b
+        ),
+        multiple_results=False,
+    )
+    return pure(ctx, a, b)
+
+
+def _is_of_one_device(ctx: Any) -> bool:
+    return getattr(ctx.module_context.axis_context, "num_devices", 0) == 1
+
+
+def refuse(ctx: Any, a: Any, b: Any, **parameters: Any) -> Any:
+    """Raise: the platform is none that fastconv computes on inside of JAX."""
+    platforms = ", ".join(ctx.module_context.platforms)
+    raise NotImplementedError(
+        f"fastconv.interop.jax computes on CPUs, not on {platforms}; use jax.lax there, or run on "
+        "a CPU: jax.device_put(array, jax.devices('cpu')[0])"
+    )
