@@ -53,6 +53,24 @@ def transposed(attributes: Attributes, kernel: Shape, image: Shape) -> dict[str,
     return {**found, "pad": tuple(pads), "output_padding": tuple(extra)}
 
 
+def of_images(attributes: Attributes, kernel: Shape) -> dict[str, Any]:
+    """Return the arguments of a convolution of images, or of signals as images of one row."""
+    found = arguments(attributes, kernel)
+    if len(kernel) == 1:
+        found["stride"] = (1, *found["stride"])
+        found["dilation"] = (1, *found["dilation"])
+        if not isinstance(found["pad"], str):
+            found["pad"] = ((0, 0), *found["pad"])
+    return found
+
+
+def of_patches(attributes: Attributes, kernel: Shape) -> dict[str, Any]:
+    """Return the arguments of `fastconv.col2im`, which knows no groups."""
+    found = arguments(attributes, kernel)
+    del found["groups"]
+    return found
+
+
 def _axes(name: str, attributes: Attributes, spatial: int, default: int) -> Shape:
     """Read an attribute of one number an axis."""
     given = attributes.get(name)

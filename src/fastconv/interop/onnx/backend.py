@@ -10,7 +10,8 @@ import onnx.backend.base
 from onnx.reference import ReferenceEvaluator
 
 from ...errors import BackendUnsupported, ShapeError
-from .nodes import Served, new_ops
+from .nodes import new_ops
+from .served import Served, freeze
 
 
 class Evaluator(ReferenceEvaluator):  # type: ignore[misc]
@@ -21,10 +22,9 @@ class Evaluator(ReferenceEvaluator):  # type: ignore[misc]
 
     def __init__(self, proto: Any, *args: Any, new_ops: Any = None, **kwargs: Any) -> None:
         super().__init__(proto, *args, new_ops=[*(new_ops or ()), *OPERATORS], **kwargs)
-        for value in self.rt_inits_.values():
-            # plans keep what is made of weights, which therefore must not change
-            if isinstance(value, np.ndarray) and self.container_ is None:
-                value.setflags(write=False)
+        if self.container_ is None:  # or they are the caller's
+            for value in self.rt_inits_.values():
+                freeze(value)
 
     def served(self) -> list[Served]:
         """Return the nodes that fastconv computes, those of branches included.

@@ -7,10 +7,9 @@ Each is a class of the reference implementation with another `_run`: what fastco
 from __future__ import annotations
 
 import importlib
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import numpy as np
-from onnx.reference.op_run import RuntimeTypeError
 from onnx.reference.ops.op_col2im import Col2Im as _Col2Im
 from onnx.reference.ops.op_conv import Conv as _Conv
 from onnx.reference.ops.op_conv_integer import ConvInteger as _ConvInteger
@@ -20,154 +19,56 @@ from onnx.reference.ops.op_qlinear_conv import QLinearConv as _QLinearConv
 
 import fastconv
 
-from ...errors import DTypeError, FastconvError, ShapeError
-from ...options import current
-from .attributes import Attributes, arguments, transposed
-
-Array = np.ndarray[Any, Any]
-
-#: Plans that one node keeps, by the shape of its images; fewer where their weights are larger.
-PLANS, PLAN_BYTES = 8, 64 << 20
+from ...errors import FastconvError, ShapeError
+from .attributes import arguments, of_images, of_patches, transposed
+from .served import Served
 
 
-class Planned(NamedTuple):
-    """A plan, and the very arrays and options that it was made of."""
+class Weighted(Served):
+    """What Conv and ConvTranspose share: X, W and B, and plans."""
 
-    w: Any
-    bias: Any
-    options: Any
-    plan: Any
+    def _run(self, X: Any, W: Any, B: Any = None, **attributes: Any) -> tuple[Any, ...]:
+        try:
+            key = X.shape[1:] if type(X) is np.ndarray else ()
+            plan = self.planned(key, W, B)
+            if plan is not None:
+                y = plan(X)
+                self.calls_ += 1
+                return (y,)
+            spatial = self.check(X, W)
+            if spatial > 3:
+                return self.inherited(X, W, B, **attributes)
+            given = self.arguments(X, W, attributes)
+            return (self.convolve(key, f"{self.operator}{spatial}d", X, W, B, given),)
+        except FastconvError as error:
+            self.refuse(error, X, W, B)
 
+    #: Of fastconv, without its dimensions.
+    operator: str
 
-def is_constant(array: Any) -> bool:
-    """Say whether nobody may write to an array, nor to what it is a view of.
-
-    As ONNX reads initialisers: views of bytes. A caller's own array is none, and may change.
-    """
-    while isinstance(array, np.ndarray):
-        if array.flags.writeable:
-            return False
-        array = array.base
-    return array is None or isinstance(array, bytes)
-
-
-class Served:
-    """What nodes of fastconv have in common, before a class of the reference implementation."""
-
-    op_domain = ""
-    onnx_node: Any
-    has_linked_attribute: bool
-    attributes_names_: set[str]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        #: How often fastconv computed it.
-        self.calls_ = 0
-        self._plans: dict[tuple[Any, ...], Planned] = {}
-
-    def planned(self, key: tuple[Any, ...], w: Any, bias: Any) -> Any:
-        """Return the plan for images of this shape, if weights and options are the same as then."""
-        found = self._plans.get(key)
-        if (
-            found is None
-            or found.w is not w
-            or found.bias is not bias
-            or found.options is not current()
-            or self.has_linked_attribute
-        ):
-            return None
-        return found.plan
-
-    def convolve(
-        self, key: tuple[Any, ...], operator: str, x: Any, w: Any, bias: Any, given: dict[str, Any]
-    ) -> Any:
-        """Compute; with a plan that is kept, where the weights are constants of the graph."""
-        self.calls_ += 1
-        if self.has_linked_attribute or not (is_constant(w) and is_constant(bias)):
-            return getattr(fastconv, operator)(x, w, bias=bias, **given)
-        if operator == "conv2d":
-            plan = fastconv.plan_conv2d(w, x.shape, bias=bias, **given)
-        else:
-            plan = getattr(fastconv, operator).plan(x.shape, w, bias=bias, **given)
-        y = plan(x)
-        room = max(1, min(PLANS, PLAN_BYTES // max(1, w.nbytes)))
-        kept = [pair for pair in self._plans.items() if pair[0] != key and pair[1].w is w]
-        self._plans = dict(
-            [*kept[len(kept) + 1 - room :], (key, Planned(w, bias, current(), plan))]
-        )
-        return y
-
-    def check(self, x: Any, w: Any, names: str = "XW") -> int:
-        """Return how many axes of space images and weights have."""
-        for name, array in zip(names, (x, w), strict=True):
-            if not isinstance(array, np.ndarray):
-                raise DTypeError(f"{name} must be a tensor, got {type(array).__name__}")
-        if x.ndim != w.ndim or x.ndim < 3:
-            raise ShapeError(
-                f"{names[0]} must be (N, C, ...) and {names[1]} have as many axes, got shapes "
-                f"{x.shape} and {w.shape}"
-            )
-        return int(w.ndim) - 2
-
-    def refuse(self, error: FastconvError, *inputs: Any) -> NoReturn:
-        """Raise what fastconv refuses, with the name of the node and what it was given."""
-        node = self.onnx_node
-        operands = ", ".join(
-            f"{name} {value.dtype}{list(value.shape)}"
-            if isinstance(value, np.ndarray)
-            else f"{name} {type(value).__name__}"
-            for name, value in zip(node.input, inputs, strict=False)
-            if name
-        )
-        given = ", ".join(
-            f"{name}={getattr(self, name)}"
-            for name in sorted(self.attributes_names_)
-            if getattr(self, name) is not None
-        )
-        message = f"node {node.name!r}: {node.op_type}({operands}; {given}): {error}"
-        # ONNX replaces a TypeError by a message of its own, that names no node
-        kind = RuntimeTypeError if isinstance(error, TypeError) else type(error)
-        raise kind(message) from error
+    def arguments(self, X: Any, W: Any, attributes: Any) -> dict[str, Any]:
+        """Return what the attributes are for it."""
+        raise NotImplementedError
 
 
-class Conv(Served, _Conv):  # type: ignore[misc]
+class Conv(Weighted, _Conv):  # type: ignore[misc]
     """ONNX's Conv of one to three axes of space."""
 
-    def _run(self, X: Any, W: Any, B: Any = None, **attributes: Any) -> tuple[Any, ...]:
-        try:
-            key = X.shape[1:] if type(X) is np.ndarray else ()
-            plan = self.planned(key, W, B)
-            if plan is not None:
-                y = plan(X)
-                self.calls_ += 1
-                return (y,)
-            spatial = self.check(X, W)
-            if spatial > 3:
-                return super()._run(X, W, B, **attributes)  # type: ignore[no-any-return]
-            given = arguments(attributes, W.shape[2:])
-            return (self.convolve(key, f"conv{spatial}d", X, W, B, given),)
-        except FastconvError as error:
-            self.refuse(error, X, W, B)
+    operator = "conv"
+
+    def arguments(self, X: Any, W: Any, attributes: Any) -> dict[str, Any]:
+        """As of any convolution."""
+        return self.given(arguments, attributes, W.shape[2:])
 
 
-class ConvTranspose(Served, _ConvTranspose):  # type: ignore[misc]
+class ConvTranspose(Weighted, _ConvTranspose):  # type: ignore[misc]
     """ONNX's ConvTranspose of one to three axes of space."""
 
-    def _run(self, X: Any, W: Any, B: Any = None, **attributes: Any) -> tuple[Any, ...]:
-        try:
-            key = X.shape[1:] if type(X) is np.ndarray else ()
-            plan = self.planned(key, W, B)
-            if plan is not None:
-                y = plan(X)
-                self.calls_ += 1
-                return (y,)
-            spatial = self.check(X, W)
-            if spatial > 3:
-                return super()._run(X, W, B, **attributes)  # type: ignore[no-any-return]
-            given = transposed(attributes, W.shape[2:], X.shape[2:])
-            return (self.convolve(key, f"conv_transpose{spatial}d", X, W, B, given),)
-        except FastconvError as error:
-            self.refuse(error, X, W, B)
+    operator = "conv_transpose"
+
+    def arguments(self, X: Any, W: Any, attributes: Any) -> dict[str, Any]:
+        """Which know ``output_shape``, from which pads follow for images of this size."""
+        return self.given(transposed, attributes, W.shape[2:], X.shape[2:])
 
 
 class ConvInteger(Served, _ConvInteger):  # type: ignore[misc]
@@ -178,12 +79,10 @@ class ConvInteger(Served, _ConvInteger):  # type: ignore[misc]
     ) -> tuple[Any, ...]:
         try:
             if self.check(x, w, "xw") > 2:
-                return super()._run(  # type: ignore[no-any-return]
-                    x, w, x_zero_point, w_zero_point, **attributes
-                )
+                return self.inherited(x, w, x_zero_point, w_zero_point, **attributes)
             self.calls_ += 1
             y = fastconv.conv2d_integer(
-                _image(x), _image(w), **_image_arguments(attributes, w),
+                _image(x), _image(w), **self.given(of_images, attributes, w.shape[2:]),
                 x_zero_point=0 if x_zero_point is None else x_zero_point,
                 w_zero_point=0 if w_zero_point is None else w_zero_point,
             )  # fmt: skip
@@ -202,11 +101,11 @@ class QLinearConv(Served, _QLinearConv):  # type: ignore[misc]
         quantised = x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B
         try:
             if self.check(x, w, "xw") > 2:
-                return super()._run(x, *quantised, **attributes)  # type: ignore[no-any-return]
+                return self.inherited(x, *quantised, **attributes)
             self.calls_ += 1
             y = fastconv.qlinear_conv2d(
                 _image(x), x_scale, x_zero_point, _image(w), *quantised[3:],
-                **_image_arguments(attributes, w),
+                **self.given(of_images, attributes, w.shape[2:]),
             )  # fmt: skip
             return (y if x.ndim == 4 else y[:, :, 0],)
         except FastconvError as error:
@@ -221,11 +120,11 @@ class DeformConv(Served, _DeformConv):  # type: ignore[misc]
     ) -> tuple[Any, ...]:
         try:
             if self.check(X, W) != 2:
-                return super()._run(X, W, offset, B, mask, **attributes)  # type: ignore[no-any-return]
+                return self.inherited(X, W, offset, B, mask, **attributes)
             self.calls_ += 1
             y = fastconv.deform_conv2d(
                 X, W, offset, mask=mask, bias=B, offset_groups=attributes.get("offset_group") or 1,
-                **arguments(attributes, W.shape[2:]),
+                **self.given(arguments, attributes, W.shape[2:]),
             )  # fmt: skip
             return (y,)
         except FastconvError as error:
@@ -241,9 +140,8 @@ class Col2Im(Served, _Col2Im):  # type: ignore[misc]
         try:
             kernel = tuple(int(size) for size in block_shape)
             if not 1 <= len(kernel) <= 3 or data.dtype.kind not in "biufcV":
-                return super()._run(data, image_shape, block_shape, **attributes)  # type: ignore[no-any-return]
-            given = arguments(attributes, kernel)
-            del given["groups"]
+                return self.inherited(data, image_shape, block_shape, **attributes)
+            given = self.given(of_patches, attributes, kernel)
             self.calls_ += 1
             return (fastconv.col2im(data, [int(n) for n in image_shape], kernel, **given),)
         except FastconvError as error:
@@ -253,17 +151,6 @@ class Col2Im(Served, _Col2Im):  # type: ignore[misc]
 def _image(array: Any) -> Any:
     """View a signal as an image of one row."""
     return array if array.ndim == 4 else array[:, :, None]
-
-
-def _image_arguments(attributes: Attributes, w: Any) -> dict[str, Any]:
-    """Return the arguments of a convolution of images, or of signals as such."""
-    given = arguments(attributes, w.shape[2:])
-    if w.ndim == 3:
-        given["stride"] = (1, *given["stride"])
-        given["dilation"] = (1, *given["dilation"])
-        if not isinstance(given["pad"], str):
-            given["pad"] = ((0, 0), *given["pad"])
-    return given
 
 
 #: The operators, for ``ReferenceEvaluator(model, new_ops=new_ops)``.
