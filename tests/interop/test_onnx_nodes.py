@@ -98,7 +98,7 @@ def test_conv(x: Any, w: Any, attributes: dict[str, Any], bias: bool) -> None:
     same_as_onnxruntime(model("Conv", inputs, weights, **attributes), inputs)
 
 
-#: Of images (1, 4, 3, 3) and kernels (4, 2, 3, 3); the last three have pads of ONNX's own making.
+#: Of images (1, 4, 3, 3) and kernels (4, 2, 3, 3); see `attributes.transposed` for output_shape.
 TRANSPOSED: list[dict[str, Any]] = [
     {"strides": [2, 1], "pads": [1, 0, 0, 2], "output_padding": [1, 0]},
     {"strides": [2, 3], "group": 2, "dilations": [2, 1]},
@@ -253,6 +253,17 @@ def test_weights_that_are_given_may_change(plans: list[Any], frozen: bool, defau
         assert len(plans) == 1
 
 
+def test_a_bias_that_is_given_may_change(plans: list[Any]) -> None:
+    proto = parser.parse_model("""<ir_version: 10, opset_import: ["": 22]>
+        fed (float[n, 1, h, v] x, float[1] b) => (float[n, 1, p, q] y)
+        <float[1, 1, 1, 1] w = {2}, float[1] b = {5}> { y = Conv (x, w, b) }""")
+    prepared, x = Backend.prepare(proto), whole(1, 1, 3, 3)
+    for _ in range(2):
+        np.testing.assert_array_equal(prepared.run([x])[0], 2 * x + 5)
+        np.testing.assert_array_equal(prepared.run([x, np.ones(1, "f4")])[0], 2 * x + 1)
+    assert len(plans) == 1
+
+
 def test_options_are_those_in_force(plans: list[Any]) -> None:
     prepared = Backend.prepare(model("Conv", {"x": whole(1, 2, 5, 6)}, {"w": whole(3, 2, 3, 3)}))
     x = whole(1, 2, 5, 6)
@@ -342,7 +353,7 @@ WRONG: list[tuple[str, dict[str, Array], dict[str, Any], type[Exception], str]] 
     ("ConvTranspose", {"x": whole(1, 3, 5, 5), "w": whole(3, 1, 3, 3)},
      {"output_shape": [90, 90]}, ValueError, "must be smaller than stride"),
     ("ConvTranspose", {"x": whole(1, 3, 5, 5), "w": whole(3, 1, 3, 3)},
-     {"output_shape": [9]}, ValueError, "output_shape"),
+     {"output_shape": [1, 1, 9, 9]}, ValueError, "must be 2 numbers for 2 axes"),
     ("ConvInteger", {"x": whole(1, 3, 5, 5), "w": whole(4, 3, 3, 3)}, {}, RuntimeError, "uint8"),
     ("DeformConv", {"x": whole(1, 2, 4, 4), "w": whole(1, 2, 2, 2), "o": whole(1, 7, 3, 3)},
      {}, ValueError, "offset"),

@@ -32,12 +32,9 @@ def transposed(attributes: Attributes, kernel: Shape, image: Shape) -> dict[str,
     """Return the arguments of a transposed convolution of images of that size."""
     found = arguments(attributes, kernel)
     added = _axes("output_padding", attributes, len(kernel), 0)
-    wanted = attributes.get("output_shape")
-    if wanted is None:
+    if attributes.get("output_shape") is None:
         return {**found, "output_padding": added}
-    sizes = tuple(wanted)[-len(kernel) :]  # some exporters write N and channels as well
-    if len(sizes) != len(kernel):
-        raise ShapeError(f"output_shape={list(wanted)} has not one size for each of {len(kernel)}")
+    sizes = _axes("output_shape", attributes, len(kernel), 0)
     pads, extra = [], []
     for size, taps, step, spread, more, target in zip(
         image, kernel, found["stride"], found["dilation"], added, sizes, strict=True
@@ -46,9 +43,9 @@ def transposed(attributes: Attributes, kernel: Shape, image: Shape) -> dict[str,
         cut = whole + more - target
         small = max(cut, 0) // 2
         large = max(cut, 0) - small
-        pads.append(
-            (small, large) if attributes.get("auto_pad") == "SAME_UPPER" else (large, small)
-        )
+        # as ONNX Runtime does, which cuts nothing off where more is wanted than there is
+        upper = attributes.get("auto_pad") == "SAME_UPPER"
+        pads.append((small, large) if upper else (large, small))
         extra.append(more if cut >= 0 else target - whole)
     return {**found, "pad": tuple(pads), "output_padding": tuple(extra)}
 

@@ -85,7 +85,6 @@ class Served:
             or found.w is not w
             or found.bias is not bias
             or found.options is not current()
-            or self.has_linked_attribute
         ):
             return None
         return found.plan
