@@ -15,35 +15,42 @@ _NAMED = {"SAME_UPPER": "same", "SAME_LOWER": "same_lower", "VALID": "valid"}
 
 
 def arguments(attributes: Attributes, kernel: Shape) -> dict[str, Any]:
-    """Return stride, pad, dilation and groups of a convolution with a kernel of that size."""
+    """Return stride, pad, dilation and groups, where they are not fastconv's defaults.
+
+    `kernel` is the size of the kernel that there is.
+    """
     spatial = len(kernel)
     given = attributes.get("kernel_shape")
     if given is not None and tuple(given) != kernel:
         raise ShapeError(f"kernel_shape={list(given)}, the kernel of W is {list(kernel)}")
-    return {
+    found = {
         "stride": _axes("strides", attributes, spatial, 1),
         "pad": _pad(attributes, spatial),
         "dilation": _axes("dilations", attributes, spatial, 1),
         "groups": attributes.get("group") or 1,
     }
+    defaults = (1, (1,) * spatial, ((0, 0),) * spatial)
+    return {name: value for name, value in found.items() if value not in defaults}
 
 
 def transposed(attributes: Attributes, kernel: Shape, image: Shape) -> dict[str, Any]:
     """Return the arguments of a transposed convolution of images of that size."""
     found = arguments(attributes, kernel)
+    ones = (1,) * len(kernel)
     added = _axes("output_padding", attributes, len(kernel), 0)
     if attributes.get("output_shape") is None:
         return {**found, "output_padding": added}
     sizes = _axes("output_shape", attributes, len(kernel), 0)
     pads, extra = [], []
     for size, taps, step, spread, more, target in zip(
-        image, kernel, found["stride"], found["dilation"], added, sizes, strict=True
-    ):
+        image, kernel, found.get("stride", ones), found.get("dilation", ones), added, sizes,
+        strict=True,
+    ):  # fmt: skip
         whole = (size - 1) * step + (taps - 1) * spread + 1
         cut = whole + more - target
+        # ONNX Runtime's rule: nothing is cut off where more is wanted than there is
         small = max(cut, 0) // 2
         large = max(cut, 0) - small
-        # as ONNX Runtime does, which cuts nothing off where more is wanted than there is
         upper = attributes.get("auto_pad") == "SAME_UPPER"
         pads.append((small, large) if upper else (large, small))
         extra.append(more if cut >= 0 else target - whole)
@@ -54,17 +61,9 @@ def of_images(attributes: Attributes, kernel: Shape) -> dict[str, Any]:
     """Return the arguments of a convolution of images, or of signals as images of one row."""
     found = arguments(attributes, kernel)
     if len(kernel) == 1:
-        found["stride"] = (1, *found["stride"])
-        found["dilation"] = (1, *found["dilation"])
-        if not isinstance(found["pad"], str):
-            found["pad"] = ((0, 0), *found["pad"])
-    return found
-
-
-def of_patches(attributes: Attributes, kernel: Shape) -> dict[str, Any]:
-    """Return the arguments of `fastconv.col2im`, which knows no groups."""
-    found = arguments(attributes, kernel)
-    del found["groups"]
+        for name, along in (("stride", 1), ("dilation", 1), ("pad", (0, 0))):
+            if not isinstance(found.get(name, ""), str):
+                found[name] = (along, *found[name])
     return found
 
 

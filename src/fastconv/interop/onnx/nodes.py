@@ -20,7 +20,7 @@ from onnx.reference.ops.op_qlinear_conv import QLinearConv as _QLinearConv
 import fastconv
 
 from ...errors import FastconvError, ShapeError
-from .attributes import arguments, of_images, of_patches, transposed
+from .attributes import arguments, of_images, transposed
 from .served import Served
 
 
@@ -141,7 +141,7 @@ class Col2Im(Served, _Col2Im):  # type: ignore[misc]
             kernel = tuple(int(size) for size in block_shape)
             if not 1 <= len(kernel) <= 3 or data.dtype.kind not in "biufcV":
                 return self.inherited(data, image_shape, block_shape, **attributes)
-            given = self.given(of_patches, attributes, kernel)
+            given = self.given(arguments, attributes, kernel)
             self.calls_ += 1
             return (fastconv.col2im(data, [int(n) for n in image_shape], kernel, **given),)
         except FastconvError as error:
