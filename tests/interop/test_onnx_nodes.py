@@ -418,6 +418,18 @@ def test_a_causal_convolution_goes_on() -> None:
     assert not np.shares_memory(state, x)
 
 
+@pytest.mark.parametrize("opset", [7, 8, 9, 13, 14, 15])
+def test_normalisations_take_the_statistics_they_are_given(opset: int) -> None:
+    """What ONNX's own evaluator does only from operator set 14 on; most models are older."""
+    proto = parser.parse_model(f"""<ir_version: 8, opset_import: ["": {opset}]>
+        trained (float[n, 2, h, v] x) => (float[n, 2, h, v] y)
+        <float[2] s = {{1, 2}}, float[2] b = {{3, 4}}, float[2] m = {{5, 6}}, float[2] u = {{7, 8}}>
+        {{ y = BatchNormalization <momentum = 0.5> (x, s, b, m, u) }}""")
+    x = whole(2, 2, 3, 3)
+    got = Backend.prepare(proto).run([x])[0]
+    np.testing.assert_allclose(got, on_onnxruntime(proto, {"x": x}), rtol=1e-5, atol=1e-5)
+
+
 def test_the_backend() -> None:
     assert Backend.supports_device("CPU")
     assert Backend.supports_device("CPU:0")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx.backend.base
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.ops.op_batch_normalization import BatchNormalization_6, BatchNormalization_9
 
 from ...errors import BackendUnsupported, ShapeError
 from .nodes import new_ops
@@ -25,6 +26,21 @@ class Evaluator(ReferenceEvaluator):  # type: ignore[misc]
         if self.container_ is None:  # or they are the caller's
             for value in self.rt_inits_.values():
                 freeze(value)
+
+        for node in self.rt_nodes_:
+            if node.op_type == "BatchNormalization" and len(node.output) == 1:
+                self._as_trained(node)
+
+    def _as_trained(self, node: Any) -> None:
+        """Have a normalisation take the statistics it is given, as one output asks for.
+
+        Of operator sets 7 to 13 the reference takes part of the batch's own (onnx/onnx#8442).
+        """
+        if isinstance(node, BatchNormalization_9):
+            node.momentum = None
+        elif isinstance(node, BatchNormalization_6) and self.opsets.get("", 0) >= 7:
+            node.is_test = 1
+            node.attributes_names_.add("is_test")
 
     def served(self) -> list[Served]:
         """Return the nodes that fastconv computes, those of branches included.
