@@ -38,11 +38,11 @@ def convolution(
     """Map y = C(x, w, bias)."""
     count, (x_dim, w_dim, bias_dim) = info.batch_size, in_dims[:3]
     if bias_dim is not None:
-        y = call(x, w, None, *attributes), 0
-        mapped = x_dim is not None or w_dim is not None
-        if mapped:
-            y = convolution(call, info, (x_dim, w_dim, None), x, w, None, *attributes)
-        several = y[0].movedim(y[1], 0) if mapped else y[0][None]
+        if x_dim is None and w_dim is None:
+            several = call(x, w, None, *attributes)[None]
+        else:
+            y, dim = convolution(call, info, (x_dim, w_dim, None), x, w, None, *attributes)
+            several = y.movedim(dim, 0)
         pixels = (1,) * (several.ndim - 3)
         return several + bias.movedim(bias_dim, 0)[:, None].unflatten(-1, (-1, *pixels)), 0
     transposed, groups = attributes[3], attributes[5]

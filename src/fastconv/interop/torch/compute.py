@@ -15,7 +15,7 @@ import fastconv
 
 from ...dtypes import as_dtype
 from ...errors import FastconvError
-from .geometry import ConvolutionError, Geometry
+from .geometry import INTEGERS, ConvolutionError, Geometry
 
 #: Axes of images, channels first, where they lie channels last; and the way back.
 TO_LAST = {1: (0, 2, 1), 2: (0, 2, 3, 1), 3: (0, 2, 3, 4, 1)}
@@ -77,13 +77,15 @@ def channels_last(first: Any, second: Any) -> bool:
 def forward(x: Any, w: Any, bias: Any, g: Geometry, last: bool) -> Any:
     """Convolve batches, `last`: the result lies channels last."""
     image, addend = array(x), None if bias is None else array(bias)
-    compute = _FORWARD[g.spatial, g.transposed]
+    compute, options = _FORWARD[g.spatial, g.transposed], g.options
+    if x.dtype in INTEGERS:
+        options = {**options, "dtype": INTEGERS[x.dtype]}
     try:
         if not last:
-            return tensor(compute(image, array(w), bias=addend, **g.options))
+            return tensor(compute(image, array(w), bias=addend, **options))
         y = compute(
             image.transpose(TO_LAST[g.spatial]), array(w), bias=addend, layout=LAST[g.spatial],
-            **g.options,
+            **options,
         )  # fmt: skip
     except FastconvError as error:
         raise ConvolutionError(str(error)) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import operator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,8 +17,13 @@ from ...errors import FastconvError
 
 Sizes = tuple[int, ...]
 
+#: Integers whose sums are of their own dtype, modulo its size, as PyTorch adds them up.
+INTEGERS = {
+    torch.int8: "int8", torch.uint8: "uint8", torch.int16: "int16", torch.int32: "int32",
+}  # fmt: skip
 DTYPES = {
     torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64,
+    *INTEGERS,
     *([torch.bfloat16] if importlib.util.find_spec("ml_dtypes") else []),
 }  # fmt: skip
 
@@ -82,16 +88,26 @@ def _type(dtype: Any) -> str:
     return f"torch.{_LEGACY[dtype]}Tensor" if dtype in _LEGACY else str(dtype)
 
 
+def integer(name: str, value: Any) -> Any:
+    """Return what stands for an integer as one; symbols stay."""
+    if isinstance(value, torch.SymInt):
+        return value
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} must be made of integers, got {value!r:.60}")
+
+
 def expanded(name: str, value: Any, spatial: int) -> Sizes:
     """One number an axis: a number alone, or a sequence of one, is that of every axis."""
-    sizes = tuple(value) if isinstance(value, tuple | list) else (value,)
-    for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, int | torch.SymInt):
-            raise TypeError(f"{name} must be an integer or a tuple of {spatial}, got {value!r:.60}")
+    given = value if isinstance(value, tuple | list) else (value,)
+    sizes = tuple(integer(name, size) for size in given)
     if len(sizes) not in (1, spatial):
         raise ConvolutionError(
-            f"expected {name} to be a single integer value or a list of {spatial} values to match the "
-            f"convolution dimensions, but got {name}={list(sizes)}"
+            f"expected {name} to be a single integer value or a list of {spatial} values to match "
+            f"the convolution dimensions, but got {name}={list(sizes)}"
         )
     return sizes * spatial if len(sizes) == 1 else sizes
 
@@ -267,13 +283,14 @@ def prepare(
             f"input of size: {list(x)}"
         )
     check_dtypes(*dtypes)
-    if isinstance(groups, bool) or not isinstance(groups, int | torch.SymInt):
-        raise TypeError(f"groups must be an integer, got {groups!r:.60}")
+    groups = integer("groups", groups)
     batched = len(x) == spatial + 2
     whole = tuple(x) if batched else (1, *x)
     _check_ranks(whole, w)
     stride = expanded("stride", stride, spatial)
     dilation = expanded("dilation", dilation, spatial)
+    if isinstance(padding, str) and transposed:
+        raise TypeError(f"padding of {name} must be made of integers, got {padding!r}")
     if isinstance(padding, str):
         padding = _named(padding, w[2:], stride, dilation)
     else:

@@ -241,7 +241,7 @@ class WeightGrad(torch.autograd.Function):  # type: ignore[misc]
     vmap = staticmethod(partial(batching.weight_grad, weight_grad))
 
 
-def _register(name: str, operands: str, function: Any, fake: Any) -> None:
+def _register(name: str, rule: str, operands: str, function: Any, fake: Any) -> None:
     """Define the operator that PyTorch traces, by the rules of the function."""
     qualified = f"fastconv::{name}"
     operator = torch.library.custom_op(
@@ -254,17 +254,19 @@ def _register(name: str, operands: str, function: Any, fake: Any) -> None:
     operator.register_fake(fake)
     operator.register_autograd(function.backward, setup_context=function.setup_context)
     if hasattr(torch.library, "register_vmap"):  # PyTorch 2.4 has none
-        torch.library.register_vmap(qualified, function.vmap)
+        call = getattr(torch.ops.fastconv, name).default
+        torch.library.register_vmap(qualified, partial(getattr(batching, rule), call))
 
 
 _register(
-    "convolution", "Tensor input, Tensor weight, Tensor? bias", Convolution, _fake_convolution
-)
-_register(
-    "convolution_input_grad", "SymInt[] input_size, Tensor weight, Tensor grad_output",
-    InputGrad, _fake_input_grad,
+    "convolution", "convolution", "Tensor input, Tensor weight, Tensor? bias",
+    Convolution, _fake_convolution,
 )  # fmt: skip
 _register(
-    "convolution_weight_grad", "Tensor input, SymInt[] weight_size, Tensor grad_output",
-    WeightGrad, _fake_weight_grad,
+    "convolution_input_grad", "input_grad", 
+    "SymInt[] input_size, Tensor weight, Tensor grad_output", InputGrad, _fake_input_grad,
+)  # fmt: skip
+_register(
+    "convolution_weight_grad", "weight_grad", 
+    "Tensor input, SymInt[] weight_size, Tensor grad_output", WeightGrad, _fake_weight_grad,
 )  # fmt: skip

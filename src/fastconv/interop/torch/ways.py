@@ -41,7 +41,6 @@ def is_differentiated(*operands: Any) -> bool:
     )
 
 
-
 def check_device(*operands: Any) -> None:
     """Raise for tensors whose memory NumPy cannot view, and that are not there to be traced."""
     for operand in operands:
