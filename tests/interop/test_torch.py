@@ -1,4 +1,4 @@
-"""The functions of `fastconv.interop.torch`, as PyTorch uses functions: traced, mapped, compiled."""
+"""The functions of `fastconv.interop.torch` as PyTorch uses its own: traced, mapped, compiled."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ torch = oracle("torch")
 fct = oracle("fastconv.interop.torch")
 functional = torch.nn.functional
 
-from fastconv.interop.torch import compute  # noqa: E402
-
 import fastconv  # noqa: E402
+from fastconv.interop.torch import compute  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning"),
@@ -47,10 +46,8 @@ def operands(case: Any, dtype: Any = None, grad: bool = False) -> list[Any]:
 
 def functions(case: Any) -> tuple[Any, Any]:
     """Ours and PyTorch's own, of tensors alone."""
-    return tuple(
-        lambda *tensors, function=getattr(module, case[0]): function(*tensors, **case[4])
-        for module in (fct, functional)
-    )
+    ours, own = getattr(fct, case[0]), getattr(functional, case[0])
+    return (lambda *tensors: ours(*tensors, **case[4]), lambda *tensors: own(*tensors, **case[4]))
 
 
 class Ways:
@@ -240,7 +237,7 @@ def test_mapped_derivatives_of_gradients(ways: Ways, case: Any) -> None:
         )
 
     torch.testing.assert_close(hessian(ours), hessian(own))
-    assert "forward" in ways.names and "weight_grad" in ways.names
+    assert {"forward", "weight_grad"} <= set(ways.names)
 
 
 @BY_NAME
@@ -435,11 +432,11 @@ class TestErrors:
             getattr(fct, name)(*tensors, **options)
         assert isinstance(ours.value, own.type), (own.value, ours.value)
 
-    @pytest.mark.parametrize("dtype", [torch.bool, torch.complex32])
+    @pytest.mark.parametrize("dtype", [torch.bool, torch.float8_e5m2])
     def test_dtypes(self, dtype: Any) -> None:
         x, w = torch.ones(1, 1, 4, 4).to(dtype), torch.ones(1, 1, 2, 2).to(dtype)
         for function in (functional.conv2d, fct.conv2d):
-            with pytest.raises(RuntimeError, match="(not|isn.t) implemented|not supported"):
+            with pytest.raises(RuntimeError, match="implemented|supported"):
                 function(x, w)
 
     def test_layouts(self) -> None:

@@ -90,7 +90,7 @@ def operands(sample: Any) -> list[Any]:
 
 def results(function: Any, sample: Any, tensors: list[Any], make_gy: Any) -> list[Any]:
     """y, and the gradients of all operands where they have any."""
-    kept = [t.detach().requires_grad_(not t.dtype == torch.int64) for t in tensors]
+    kept = [t.detach().requires_grad_(t.dtype != torch.int64) for t in tensors]
     y = function(*kept, **sample.kwargs)
     if not y.requires_grad:
         return [y]
@@ -167,9 +167,11 @@ def test_errors(way: Any, name: str) -> None:
     assert len(errors) >= 8
     for error in errors:
         sample = error.sample_input
-        with _own_allowed(context):
-            with pytest.raises(error.error_type, match=error.error_regex):
-                function(sample.input, *sample.args, **sample.kwargs)
+        with (
+            _own_allowed(context),
+            pytest.raises(error.error_type, match=error.error_regex),
+        ):
+            function(sample.input, *sample.args, **sample.kwargs)
     assert count("forward") == 0
 
 

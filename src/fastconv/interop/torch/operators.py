@@ -25,7 +25,7 @@ import torch
 
 from . import batching, compute
 from .geometry import ConvolutionError, Geometry, check_dtypes, geometry, known_geometry
-from .ways import PLAIN, is_differentiated, is_eager
+from .ways import PLAIN, is_differentiated, is_eager, is_forward_mode
 
 _ATTRIBUTES = (
     "SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, "
@@ -42,7 +42,7 @@ def _described(x: Any, w: Any, bias: Any, gy: Any, attributes: tuple[Any, ...]) 
     check_dtypes(tensors[0].dtype, tensors[1].dtype, None if bias is None else bias.dtype)
     shapes = [tuple(t.shape if isinstance(t, torch.Tensor) else t) for t in (x, w)]
     stride, padding, dilation, transposed, output_padding, groups = attributes
-    describe = known_geometry if type(tensors[0]) in PLAIN else geometry
+    describe: Any = known_geometry if type(tensors[0]) in PLAIN else geometry
     found: Geometry = describe(
         *shapes, None if bias is None else tuple(bias.shape), tuple(stride), tuple(padding),
         tuple(dilation), transposed, tuple(output_padding), groups,
@@ -60,15 +60,27 @@ def _blank(shape: Any, like: Any, last: bool) -> Any:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
+def _way(function: Any, operator: Any, *operands: Any) -> Any:
+    """Return what takes a call the shortest way."""
+    if is_eager(*operands):
+        return function.apply if is_differentiated(*operands) else function.kernel
+    return function.apply if is_forward_mode() else operator
+
+
+def _computed(name: str, kernel: Any, *call: Any) -> Any:
+    """Compute what a `Function` does forwards; tangents of tensors that are traced have it traced."""
+    if is_eager(*(operand for operand in call if isinstance(operand, torch.Tensor))):
+        return kernel(*call)
+    return getattr(torch.ops.fastconv, name).default(*call)
+
+
 # y = C(x, w, bias)
 
 
 def convolution(x: Any, w: Any, bias: Any, *attributes: Any) -> Any:
     """Convolve batches; a transposed convolution's weight is (C, K/groups, ...)."""
-    if is_eager(x, w, bias):
-        run = Convolution.apply if is_differentiated(x, w, bias) else _convolution
-        return run(x, w, bias, *attributes)
-    return torch.ops.fastconv.convolution.default(x, w, bias, *attributes)
+    run = _way(Convolution, torch.ops.fastconv.convolution.default, x, w, bias)
+    return run(x, w, bias, *attributes)
 
 
 def _convolution(x: Any, w: Any, bias: Any, *attributes: Any) -> Any:
@@ -116,10 +128,8 @@ def _convolution_tangent(ctx: Any, dx: Any, dw: Any, dbias: Any, *_: Any) -> Any
 
 def input_grad(x_size: Any, w: Any, gy: Any, *attributes: Any) -> Any:
     """Gradient of a convolution's input, of size `x_size`."""
-    if is_eager(w, gy):
-        run = InputGrad.apply if is_differentiated(w, gy) else _input_grad
-        return run(x_size, w, gy, *attributes)
-    return torch.ops.fastconv.convolution_input_grad.default(x_size, w, gy, *attributes)
+    run = _way(InputGrad, torch.ops.fastconv.convolution_input_grad.default, w, gy)
+    return run(x_size, w, gy, *attributes)
 
 
 def _input_grad(x_size: Any, w: Any, gy: Any, *attributes: Any) -> Any:
@@ -163,10 +173,8 @@ def _input_grad_tangent(ctx: Any, _: Any, dw: Any, dgy: Any, *__: Any) -> Any:
 
 def weight_grad(x: Any, w_size: Any, gy: Any, *attributes: Any) -> Any:
     """Gradient of a convolution's weight, of size `w_size`."""
-    if is_eager(x, gy):
-        run = WeightGrad.apply if is_differentiated(x, gy) else _weight_grad
-        return run(x, w_size, gy, *attributes)
-    return torch.ops.fastconv.convolution_weight_grad.default(x, w_size, gy, *attributes)
+    run = _way(WeightGrad, torch.ops.fastconv.convolution_weight_grad.default, x, gy)
+    return run(x, w_size, gy, *attributes)
 
 
 def _weight_grad(x: Any, w_size: Any, gy: Any, *attributes: Any) -> Any:
@@ -214,7 +222,8 @@ def _save(ctx: Any, *operands: Any) -> None:
 class Convolution(torch.autograd.Function):  # type: ignore[misc]
     """C in eager mode."""
 
-    forward = staticmethod(_convolution)
+    kernel = staticmethod(_convolution)
+    forward = staticmethod(partial(_computed, "convolution", _convolution))
     setup_context = staticmethod(_keep_convolution)
     backward = staticmethod(_convolution_grads)
     jvp = staticmethod(_convolution_tangent)
@@ -224,7 +233,8 @@ class Convolution(torch.autograd.Function):  # type: ignore[misc]
 class InputGrad(torch.autograd.Function):  # type: ignore[misc]
     """X in eager mode."""
 
-    forward = staticmethod(_input_grad)
+    kernel = staticmethod(_input_grad)
+    forward = staticmethod(partial(_computed, "convolution_input_grad", _input_grad))
     setup_context = staticmethod(_keep_input_grad)
     backward = staticmethod(_input_grad_grads)
     jvp = staticmethod(_input_grad_tangent)
@@ -234,7 +244,8 @@ class InputGrad(torch.autograd.Function):  # type: ignore[misc]
 class WeightGrad(torch.autograd.Function):  # type: ignore[misc]
     """W in eager mode."""
 
-    forward = staticmethod(_weight_grad)
+    kernel = staticmethod(_weight_grad)
+    forward = staticmethod(partial(_computed, "convolution_weight_grad", _weight_grad))
     setup_context = staticmethod(_keep_weight_grad)
     backward = staticmethod(_weight_grad_grads)
     jvp = staticmethod(_weight_grad_tangent)
@@ -246,7 +257,7 @@ def _register(name: str, rule: str, operands: str, function: Any, fake: Any) -> 
     qualified = f"fastconv::{name}"
     operator = torch.library.custom_op(
         qualified,
-        function.forward,
+        function.kernel,
         mutates_args=(),
         device_types="cpu",
         schema=f"({operands}, {_ATTRIBUTES}) -> Tensor",
@@ -263,10 +274,10 @@ _register(
     Convolution, _fake_convolution,
 )  # fmt: skip
 _register(
-    "convolution_input_grad", "input_grad", 
+    "convolution_input_grad", "input_grad",
     "SymInt[] input_size, Tensor weight, Tensor grad_output", InputGrad, _fake_input_grad,
 )  # fmt: skip
 _register(
-    "convolution_weight_grad", "weight_grad", 
+    "convolution_weight_grad", "weight_grad",
     "Tensor input, SymInt[] weight_size, Tensor grad_output", WeightGrad, _fake_weight_grad,
 )  # fmt: skip

@@ -32,6 +32,11 @@ def is_eager(*operands: Any) -> bool:
     )
 
 
+def is_forward_mode() -> bool:
+    """Whether tangents may be propagated, which custom operators drop without a word."""
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
 def is_differentiated(*operands: Any) -> bool:
     """Whether eager operands are, forwards or backwards, or mapped over."""
     if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
