@@ -1,0 +1,58 @@
+"""Which way a call goes: whether its tensors are computed with at once, differentiated, traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from .geometry import ConvolutionError
+
+#: Tensors that are nothing else: subclasses have ways of their own.
+PLAIN = {torch.Tensor, torch.nn.Parameter}
+#: In force inside of `torch.autograd.grad(..., is_grads_batched=True)`, whose tensors look plain.
+_BATCHED_GRADS = torch._C._dispatch_key_parse("VmapMode")
+
+
+def is_eager(*operands: Any) -> bool:
+    """Whether plain tensors of this machine's memory are computed with, and nothing traces them."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
+        or torch._C._dispatch_tls_is_dispatch_key_included(_BATCHED_GRADS)
+        or torch._C._get_tracing_state() is not None
+    ):
+        return False
+    return all(
+        operand is None
+        or (type(operand) in PLAIN and operand.is_cpu and operand.layout is torch.strided)
+        for operand in operands
+    )
+
+
+def is_forward_mode() -> bool:
+    """Whether tangents may be propagated, which custom operators drop without a word."""
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
+def is_differentiated(*operands: Any) -> bool:
+    """Whether eager operands are, forwards or backwards, or mapped over."""
+    if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
+        return True
+    return torch.is_grad_enabled() and any(
+        operand is not None and operand.requires_grad for operand in operands
+    )
+
+
+def check_device(*operands: Any) -> None:
+    """Raise for tensors whose memory NumPy cannot view, and that are not there to be traced."""
+    for operand in operands:
+        if operand is None or operand.is_meta:
+            continue
+        if operand.device.type != "cpu" or operand.layout != torch.strided:
+            raise ConvolutionError(
+                f"fastconv convolves dense CPU tensors, got one on {operand.device} of layout "
+                f"{operand.layout}: move it with .cpu() or .to_dense(), or call torch.nn.functional"
+            )
