@@ -160,7 +160,18 @@ def _description(problem: ConvProblem) -> Any:
         element=_CODES[problem.dtype],
         d=problem.depth.size, t=problem.depth.taps, o=problem.depth.outputs,
         stride_d=problem.depth.stride, dilation_d=problem.depth.dilation,
-        pad_front=problem.depth.pad[0],
+        pad_front=problem.depth.pad[0], whole=_whole(problem),
+    )  # fmt: skip
+
+
+def _whole(problem: ConvProblem) -> Any:
+    """Mirror the sizes of the image that a block is cut from."""
+    if problem.whole is None:
+        return _native.Whole()
+    image = problem.chosen_as
+    return _native.Whole(
+        h=image.h, w=image.w, p=image.p, q=image.q, pad_top=image.pad[0][0],
+        pad_left=image.pad[1][0],
     )  # fmt: skip
 
 
