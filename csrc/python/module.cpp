@@ -20,8 +20,7 @@ PYBIND11_MODULE(_native, module) {
                          Index q, Index groups, Index stride_h, Index stride_w, Index dilation_h,
                          Index dilation_w, Index pad_top, Index pad_left, int pad_mode,
                          int activation, int element, bool channels_last, Index d, Index t, Index o,
-                         Index stride_d, Index dilation_d, Index pad_front,
-                         const Whole& whole) {
+                         Index stride_d, Index dilation_d, Index pad_front, const Whole& whole) {
                  return Problem{n,
                                 c,
                                 h,
