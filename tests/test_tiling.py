@@ -209,8 +209,9 @@ def test_fast_stays_within_its_bounds() -> None:
     x, w = values(rng, (1, 32, 40, 40), "float32"), values(rng, (32, 32, 3, 3), "float32")
     out = np.full((1, 32, 40, 40), np.nan, "float32")
     conv2d_blocks(x, out, w, pad=1, precision="fast", blocks=[None, None, 13, 17])
-    report = fastconv.accuracy.check(out, x, w, pad=1, precision="fast")
-    assert report.ok
+    strict = fastconv.conv2d(x, w, pad=1)
+    assert not same_bits(out, strict)
+    assert np.linalg.norm(out - strict) <= 2e-5 * np.linalg.norm(strict)
 
 
 @pytest.mark.parametrize("memory", [1 << 14, 1 << 16, 1 << 20])
