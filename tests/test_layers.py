@@ -70,7 +70,7 @@ MODULES = modules()
 def unit(name: str) -> str:
     """Name what the layers speak of: a module, or a whole package of them."""
     package = name.partition(".")[0]
-    if package in ("lowering", "operators"):
+    if package in ("lowering", "operators", "tiling"):
         return package
     return ".".join(name.split(".")[:2]) if package == "backends" else name
 

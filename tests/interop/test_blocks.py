@@ -110,7 +110,7 @@ def test_chunks_of_the_destination_are_written_once(tmp_path: Path, arrays: Any)
 def test_dtypes_are_those_of_conv2d() -> None:
     rng = np.random.default_rng(1)
     x, w = rng.integers(0, 255, (1, 40, 40), "uint8"), rng.standard_normal((2, 1, 3, 3))
-    for dtype in (None, "float16", "float32", "complex64"):
+    for dtype in (None, "float16", "float32"):
         expected = fastconv.conv2d(x, w, dtype=dtype)
         out = np.zeros_like(expected)
         fastconv.conv2d_blocks(x, out, w, dtype=dtype, blocks=[None, 9, 13])

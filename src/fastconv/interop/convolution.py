@@ -32,7 +32,9 @@ class BlockConvolution:
         self, described: Described, options: Options, w: Any, bias: Any, flip: bool,
         x_dtype: np.dtype[Any], dtype: np.dtype[Any] | None,
     ) -> None:  # fmt: skip
-        self.described, self.options, self.w, self.bias = described, options, w, bias
+        self.described, self.options = described, options
+        self.w = arguments.private_copy(w)
+        self.bias = None if bias is None else arguments.private_copy(bias)
         self.flip, self.x_dtype, self.dtype = flip, x_dtype, dtype
         self._plans: dict[ConvProblem, Conv2dPlan] = {}
 
@@ -52,7 +54,12 @@ class BlockConvolution:
 
     def __call__(self, block: Block, parts: Sequence[Sequence[Any]], out: Any = None) -> Any:
         """Compute a block from the parts of x that it reads."""
-        return self._plan(block.problem)(assemble(block, parts, self.x_dtype), out)
+        return self._plan(block.problem)(self._assemble(block, parts), out)
+
+    def _assemble(self, block: Block, parts: Sequence[Sequence[Any]]) -> Any:
+        if parts and parts[0]:
+            return assemble(block, parts)
+        return arguments.module_of(self.w).zeros(block.read_shape, self.x_dtype)
 
     def _plan(self, problem: ConvProblem) -> Conv2dPlan:
         if self.options.precision == "fast":  # chosen by what the block's own size makes fastest
@@ -86,10 +93,8 @@ def described_convolution(
     return BlockConvolution(described, options, w, bias, bool(flip), x_dtype, wanted)
 
 
-def assemble(block: Block, parts: Sequence[Sequence[Any]], dtype: np.dtype[Any]) -> Any:
+def assemble(block: Block, parts: Sequence[Sequence[Any]]) -> Any:
     """Put the parts of x that a block reads beside one another, and take its pixels of them."""
-    if not parts or not parts[0]:
-        return np.zeros(block.read_shape, dtype)
     x = parts[0][0]
     if len(parts) > 1 or len(parts[0]) > 1:
         down, across = tiling.image_axes(block.problem)
