@@ -1,4 +1,4 @@
-"""What the adapter for dask adds to a block, and to a graph."""
+"""What the adapter for dask adds to a block, and to what dask takes itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .row import Row
 
 
 def rows() -> list[Row]:
-    """A task alone; a chunk through dask's scheduler; chunks with borders, beside `map_overlap`."""
+    """A task alone; and a chunk through dask's scheduler, beside `map_blocks` of our own call."""
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((8, 32, 32)).astype("f4"), rng.standard_normal((8, 8, 3, 3))
     w = w.astype("f4")
@@ -27,19 +27,9 @@ def rows() -> list[Row]:
     layer = dict(ours.dask.layers[ours.name])
     work = next(value for value in layer.values() if isinstance(value, adapter.Work))
     theirs = chunk.map_blocks(bare, chunks=ours.chunks, meta=x[:0, :0, :0])
-    many = da.from_array(np.tile(x, (1, 4, 4)), chunks=(8, 32, 32))
-
-    def of_many() -> Any:
-        return adapter.conv2d(many, w, pad=1).compute(scheduler="sync")
-
-    def overlapping() -> Any:
-        blocks = many.map_overlap(bare, depth=(0, 1, 1), boundary=0, trim=False, meta=x[:0, :0, :0])
-        return blocks.compute(scheduler="sync")
-
     return [
         Row("a task, 8 x 32 x 32", lambda: adapter._compute(work, (0, 0, 0), [[x]]),
             lambda: bare(x)),
         Row("one chunk, by the scheduler", lambda: ours.compute(scheduler="sync"),
             lambda: theirs.compute(scheduler="sync")),
-        Row("16 chunks with borders; bare: map_overlap", of_many, overlapping),
     ]  # fmt: skip

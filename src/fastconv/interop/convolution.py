@@ -62,12 +62,13 @@ class BlockConvolution:
         return arguments.module_of(self.w).zeros(block.read_shape, self.x_dtype)
 
     def _plan(self, problem: ConvProblem) -> Conv2dPlan:
-        if self.options.precision == "fast":  # chosen by what the block's own size makes fastest
-            problem = replace(problem, whole=None)
         plan = self._plans.get(problem)
         if plan is None:
             arrays = arguments.array_kind(self.w, self.bias)
-            described = Described(problem, self.described.promotion)
+            # with "fast", what the block's own size makes fastest
+            alone = self.options.precision == "fast"
+            block = replace(problem, whole=None) if alone else problem
+            described = Described(block, self.described.promotion)
             call = Call(described, self.options, arrays)
             plan = Conv2dPlan(call, self.w, self.bias, self.flip, self.x_dtype, self.dtype)
             if len(self._plans) >= PLANS:

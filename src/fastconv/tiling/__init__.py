@@ -1,8 +1,8 @@
 """Large convolutions in blocks: which outputs, what of x each needs, and how much memory that is.
 
 The geometry alone, for any stride, dilation, pad and pad mode; no arrays. `plan_blocks` cuts the
-result; a `Block` says what to read and is a `ConvProblem` of its own, which computes the bits of
-the whole. `fastconv.conv2d_blocks` and ``fastconv.interop.dask`` run them.
+result; a `Block` says what to read and is a `ConvProblem` of its own. `fastconv.conv2d_blocks` and
+``fastconv.interop.dask`` compute them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def plan_blocks(
     memory: int = MEMORY,
     multiples: Sequence[int] | None = None,
 ) -> BlockPlan:
-    """Cut a `conv2d` into blocks that have the bits of the whole; computes nothing.
+    """Cut a `conv2d` into blocks; computes nothing.
 
     Parameters
     ----------
@@ -74,6 +74,13 @@ def plan_blocks(
         As `conv2d`, and for `blocks` that do not fit the result.
     SizeError
         Not even a block of one pixel fits into `memory`.
+
+    Notes
+    -----
+    `fastconv.conv2d` of what a block reads, with the block's ``problem.pad``, is right within its
+    bounds. The bits are those of the whole in `fastconv.conv2d_blocks` and the adapter for dask,
+    which choose an algorithm as for the whole: sums of a single pixel alone have an order of their
+    own.
 
     Examples
     --------

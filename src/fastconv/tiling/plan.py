@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,8 @@ class Block(NamedTuple):
     @property
     def taken(self) -> list[tuple[int, np.ndarray[Any, Any]]]:
         """Axes along which pixels are taken of what was read, and which."""
+        if self.spans[0].mode == "constant":
+            return []
         axes = image_axes(self.problem)
         found = ((axis, s.taken) for axis, s in zip(axes, self.spans, strict=True))
         return [(axis, taken) for axis, taken in found if taken is not None]
@@ -83,6 +85,7 @@ class BlockPlan(Sequence[Block]):
 
     def __init__(self, problem: ConvProblem, images: Shape, cuts: tuple[Shape, ...]) -> None:
         self.problem, self.images, self.cuts = problem, images, cuts
+        self._problems: dict[Any, ConvProblem] = {}
 
     @cached_property
     def spans(self) -> tuple[tuple[Span, ...], ...]:
@@ -114,15 +117,29 @@ class BlockPlan(Sequence[Block]):
 
     def block(self, images: int, *places: int) -> Block:
         """Return the block at these places along the batch and each axis of the image."""
-        p = self.problem
-        first = sum(self.images[:images])
+        first, n = sum(self.images[:images]), self.images[images]
         spans = tuple(along[i] for along, i in zip(self.spans, places, strict=True))
-        (h, w), pad = ([span.length for span in spans], tuple(span.pad for span in spans))
-        alone = replace(
-            p, n=self.images[images], h=h, w=w, pad=cast(tuple[Pair, Pair], pad),
-            pad_mode="constant", whole=Whole(p.h, p.w, p.pad),
-        )  # fmt: skip
-        return Block(alone, slice(first, first + self.images[images]), spans)
+        problem = self._problem(
+            n, *(along[i] for along, i in zip(self._sizes, places, strict=True))
+        )
+        return Block(problem, slice(first, first + n), spans)
+
+    @cached_property
+    def _sizes(self) -> tuple[tuple[tuple[int, Pair], ...], ...]:
+        """Along each axis of the image, pixels and zeros around them of its blocks."""
+        return tuple(tuple((span.length, span.pad) for span in along) for along in self.spans)
+
+    def _problem(self, n: int, *sizes: tuple[int, Pair]) -> ConvProblem:
+        """Describe blocks of a size: there are few, and each is described once."""
+        known = self._problems.get((n, *sizes))
+        if known is None:
+            p = self.problem
+            (h, down), (w, across) = sizes
+            known = self._problems[(n, *sizes)] = replace(
+                p, n=n, h=h, w=w, pad=(down, across), pad_mode="constant",
+                whole=Whole(p.h, p.w, p.pad),
+            )  # fmt: skip
+        return known
 
     @property
     def grid(self) -> Shape:
