@@ -45,6 +45,11 @@ struct FASTCONV_FOR_PYTHON Bfloat16 {
     std::uint16_t bits;
 };
 
+// Of an image that blocks are cut from.
+struct Whole {
+    Index h = 0, w = 0, p = 0, q = 0, pad_top = 0, pad_left = 0;
+};
+
 // Dimensions: n images, c channels, h x w input, k output channels, r x s kernel, p x q output; of
 // volumes also d planes of the input, t of the kernel, o of the output.
 struct Problem {
@@ -61,6 +66,7 @@ struct Problem {
     bool channels_last;  // the caller's layout
     Index d = 1, t = 1, o = 1;
     Index stride_d = 1, dilation_d = 1, pad_front = 0;
+    Whole whole = {};  // of a block; otherwise empty
 };
 
 // Logical axes N, C, H, W of x, K, C/groups, R, S of w, N, K, P, Q of y; strides in elements.

@@ -395,7 +395,7 @@ def test_the_table_names_every_operator() -> None:
     named = {r.operator for r in TABLE}
     kinds = ("conv", "depthwise", "separable", "deform", "qlinear", "im2col", "col2im", "corr")
     computing = {name for name in fastconv.__all__ if name.startswith(kinds)}
-    assert computing - named <= {"conv2d", "conv_cost", "convolve2d"}
+    assert computing - named <= {"conv2d", "conv2d_blocks", "conv_cost", "convolve2d"}
 
 
 @pytest.mark.parametrize("d", DIMENSIONS)

@@ -279,7 +279,7 @@ def test_every_constant_of_the_transforms_model_is_measured() -> None:
 
 
 #: What is no operator, or one by another name.
-NO_OPERATORS = {"conv_cost"}
+NO_OPERATORS = {"conv_cost", "conv2d_blocks"}
 
 
 def test_every_operator_has_a_benchmark() -> None:

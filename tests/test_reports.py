@@ -74,6 +74,7 @@ def test_errors_are_the_ones_numpy_users_expect() -> None:
     assert issubclass(fastconv.BackendUnavailable, ImportError)
     assert issubclass(fastconv.BackendUnsupported, NotImplementedError)
     assert issubclass(fastconv.SizeError, MemoryError)
+    assert issubclass(fastconv.ResumeError, ValueError)
     for name in fastconv.__all__:
         assert getattr(fastconv, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'conv4d'"):

@@ -63,13 +63,25 @@ const Algorithm<T>& half_gemm();
 // For precision="fast", where the processor has the instruction.
 const Algorithm<Bfloat16>& bfloat16_gemm();
 
-// The ladder: the first algorithm that takes the problem. `problem` is not empty.
+// The ladder: the first algorithm that takes the problem, or the image that it is a block of.
+// `problem` is not empty.
 template <class T>
 FASTCONV_FOR_PYTHON const Algorithm<T>& choose(const Problem& problem, bool fast);
 
 // Whether there is more than one plane, or none.
 inline bool is_volume(const Problem& problem) {
     return problem.d != 1 || problem.t != 1 || problem.o != 1 || problem.pad_front != 0;
+}
+
+// The image that a block is cut from, any other problem as it is: what decides the order of sums
+// looks at it, so that a block has the bits of its image.
+inline Problem whole_of(Problem problem) {
+    const Whole& whole = problem.whole;
+    if (whole.p == 0) return problem;
+    problem.h = whole.h, problem.w = whole.w;
+    problem.p = whole.p, problem.q = whole.q;
+    problem.pad_top = whole.pad_top, problem.pad_left = whole.pad_left;
+    return problem;
 }
 
 inline bool is_empty(const Problem& problem) {

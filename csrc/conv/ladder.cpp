@@ -4,7 +4,8 @@
 namespace fastconv {
 
 template <class T>
-const Algorithm<T>& choose(const Problem& problem, bool fast) {
+const Algorithm<T>& choose(const Problem& block, bool fast) {
+    const Problem problem = whole_of(block);
     if (is_volume(problem)) return volume<T>();
     if (fast) {
         const int shape = winograd_shape(problem);
@@ -22,7 +23,7 @@ const Algorithm<T>& choose(const Problem& problem, bool fast) {
 
 template <class T>
 const Algorithm<T>& depthwise_or(const Algorithm<T>& other, const Problem& problem, bool fast) {
-    return depthwise<T>().takes(problem, fast) ? depthwise<T>() : other;
+    return depthwise<T>().takes(whole_of(problem), fast) ? depthwise<T>() : other;
 }
 
 template <>

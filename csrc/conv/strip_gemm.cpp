@@ -59,7 +59,8 @@ bool takes(const Problem&, bool) {
 // One pixel leaves nothing to share between outputs but x. Of the problem alone: sums of floats
 // have an order of their own there.
 bool is_one_pixel(const Problem& problem) {
-    return problem.p == 1 && problem.q == 1;
+    const Problem whole = whole_of(problem);
+    return whole.p == 1 && whole.q == 1;
 }
 
 // Whole pairs of channels: half of one would be multiplied by zero, which spoils what is not

@@ -23,6 +23,7 @@ from .errors import (
     FastconvError,
     GradientError,
     OutputError,
+    ResumeError,
     ShapeError,
     SizeError,
 )
@@ -32,6 +33,7 @@ from .plan import Conv2dPlan, plan_conv2d
 from .problem import ConvProblem, Cost
 
 if TYPE_CHECKING:  # the operators, imported when one of them is first asked for
+    from .interop.blocks import conv2d_blocks
     from .operators.deform import deform_conv2d
     from .operators.depthwise import depthwise_conv2d, separable_conv2d
     from .operators.filters import convolve2d, correlate2d
@@ -79,6 +81,7 @@ __all__ = [
     "GradientError",
     "Gradients",
     "OutputError",
+    "ResumeError",
     "ShapeError",
     "SizeError",
     "__version__",
@@ -91,6 +94,7 @@ __all__ = [
     "conv1d_weight_grad",
     "conv2d",
     "conv2d_bias_grad",
+    "conv2d_blocks",
     "conv2d_grads",
     "conv2d_input_grad",
     "conv2d_integer",
@@ -153,13 +157,16 @@ _OPERATORS = {
     """,
     "unfold": "col2im im2col im2col_view",
 }
-_MODULES = {name: module for module, names in _OPERATORS.items() for name in names.split()}
+_MODULES = {
+    name: f"operators.{module}" for module, names in _OPERATORS.items() for name in names.split()
+}
+_MODULES["conv2d_blocks"] = "interop.blocks"
 
 
 def __getattr__(name: str) -> Any:
     """Look up what few ask for only when they do: importing it all takes milliseconds."""
     if name in _MODULES:
-        module = importlib.import_module(f".operators.{_MODULES[name]}", __name__)
+        module = importlib.import_module(f".{_MODULES[name]}", __name__)
         found = globals()[name] = getattr(module, name)
         return found
     if name == "__version__":

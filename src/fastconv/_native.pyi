@@ -3,6 +3,18 @@ from typing import Any
 
 _C_API: Any
 
+class Whole:
+    def __init__(
+        self,
+        *,
+        h: int = 0,
+        w: int = 0,
+        p: int = 0,
+        q: int = 0,
+        pad_top: int = 0,
+        pad_left: int = 0,
+    ) -> None: ...
+
 class Problem:
     def __init__(
         self,
@@ -33,6 +45,7 @@ class Problem:
         stride_d: int,
         dilation_d: int,
         pad_front: int,
+        whole: Whole,
     ) -> None: ...
 
 class Resources:

@@ -77,7 +77,7 @@ class DeformProblem(ConvProblem):
 
     def moved_shape(self, channels: int) -> Shape:
         """Shape of an array with so many channels an output pixel, as the caller holds it."""
-        return self._held(channels, self.y_image)
+        return self.held(channels, self.y_image)
 
     def _misshapen(self, name: str, shape: Shape, taps: int, shapes: str) -> str:
         channels = f"{'2*' if name == 'offset' else ''}R*S*offset_groups"

@@ -31,3 +31,7 @@ class SizeError(FastconvError, MemoryError):
 
 class GradientError(FastconvError, AssertionError):
     """Gradients that differences contradict: what `fastconv.grad.check` raises on request."""
+
+
+class ResumeError(FastconvError, ValueError):
+    """A file of a run that was interrupted, and another run that cannot go on from there."""

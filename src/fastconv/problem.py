@@ -159,6 +159,10 @@ class ConvProblem(ConvSizes):
         """Hash all fields once: problems are the keys of many caches."""
         return self._hash
 
+    def __getstate__(self) -> dict[str, object]:
+        """Pickle the fields alone: hashes of names are others in another process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def with_batch(self, n: int) -> ConvProblem:
         """Return the same problem for `n` images; raises `SizeError` as `describe` does."""
         problem = replace(self, n=n)

@@ -17,9 +17,9 @@ one dimension are images of height 1.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, Self, TypeVar
 
 from . import checks, geometry
 from .borders import most_copies
@@ -50,6 +50,14 @@ class Depth(NamedTuple):
 
 
 FLAT = Depth()
+
+
+class Whole(NamedTuple):
+    """Of an image that blocks are cut from (`fastconv.tiling`): its height, width and border."""
+
+    h: int
+    w: int
+    pad: Pads
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,9 @@ class ConvSizes:
         that makes y of x and w.
     real : {"", "a", "b"}
         Where `dtype` is complex, the operand that is of real numbers: the first or the second one.
+    whole : Whole or None
+        Of a block, the image that it is cut from. What decides the order of sums looks at the
+        image (`chosen_as`), so that a block has its bits.
     """
 
     n: int
@@ -112,6 +123,14 @@ class ConvSizes:
     depth: Depth = FLAT
     result: Result = "y"
     real: str = ""
+    whole: Whole | None = None
+
+    @cached_property
+    def chosen_as(self) -> Self:
+        """The convolution of the whole image where this is one of a block."""
+        if self.whole is None:
+            return self
+        return replace(self, h=self.whole.h, w=self.whole.w, pad=self.whole.pad, whole=None)
 
     @cached_property
     def spatial(self) -> int:
@@ -167,7 +186,7 @@ class ConvSizes:
         """Sizes of the convolution's output along its axes."""
         return self._along(self.depth.outputs, (self.p, self.q))
 
-    def _held(self, channels: int, image: Shape) -> Shape:
+    def held(self, channels: int, image: Shape) -> Shape:
         """Shape of an array of n images as the caller holds it."""
         names = checks.IMAGE_AXES[self.spatial]
         extent = {"N": self.n, "C": channels, **dict(zip(names, image, strict=True))}
@@ -176,12 +195,12 @@ class ConvSizes:
     @cached_property
     def x_shape(self) -> Shape:
         """Shape of x as the caller holds it."""
-        return self._held(self.c, self.x_image)
+        return self.held(self.c, self.x_image)
 
     @cached_property
     def y_shape(self) -> Shape:
         """Shape of the convolution's output as the caller holds it."""
-        return self._held(self.k, self.y_image)
+        return self.held(self.k, self.y_image)
 
     @cached_property
     def w_shape(self) -> Shape:

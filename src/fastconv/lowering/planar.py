@@ -57,6 +57,7 @@ def part(problem: ConvProblem) -> ConvProblem:
 @lru_cache(maxsize=1024)
 def _has_large_weights(problem: ConvProblem) -> bool:
     """Whether complex weights are more than one complex image and its result together."""
+    problem = problem.chosen_as
     images = problem.c * math.prod(problem.x_image) + problem.k * math.prod(problem.y_image)
     return not problem.real and problem.k * (problem.c // problem.groups) * problem.taps > images
 

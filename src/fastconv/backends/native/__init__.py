@@ -167,7 +167,18 @@ def fields(problem: ConvProblem) -> dict[str, int]:
 @lru_cache(maxsize=4096)
 def _description(problem: ConvProblem) -> Any:
     """Mirror the problem into the extension's plain struct."""
-    return _native.Problem(**fields(problem))
+    return _native.Problem(**fields(problem), whole=_whole(problem))
+
+
+def _whole(problem: ConvProblem) -> Any:
+    """Mirror the sizes of the image that a block is cut from."""
+    if problem.whole is None:
+        return _native.Whole()
+    image = problem.chosen_as
+    return _native.Whole(
+        h=image.h, w=image.w, p=image.p, q=image.q, pad_top=image.pad[0][0],
+        pad_left=image.pad[1][0],
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)
