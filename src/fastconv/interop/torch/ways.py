@@ -25,11 +25,12 @@ def is_eager(*operands: Any) -> bool:
         or torch._C._get_tracing_state() is not None
     ):
         return False
-    return all(
-        operand is None
-        or (type(operand) in PLAIN and operand.is_cpu and operand.layout is torch.strided)
-        for operand in operands
-    )
+    for operand in operands:
+        if operand is not None and not (
+            type(operand) in PLAIN and operand.is_cpu and operand.layout is torch.strided
+        ):
+            return False
+    return True
 
 
 def is_forward_mode() -> bool:
@@ -37,13 +38,21 @@ def is_forward_mode() -> bool:
     return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
 
 
+def is_transformed() -> bool:
+    """Whether a function of `torch.func` is at work: its tensors look plain as well."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def is_differentiated(*operands: Any) -> bool:
-    """Whether eager operands are, forwards or backwards, or mapped over."""
-    if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
+    """Whether derivatives of eager operands may be asked for, forwards or backwards."""
+    if forward_ad._current_level >= 0:
         return True
-    return torch.is_grad_enabled() and any(
-        operand is not None and operand.requires_grad for operand in operands
-    )
+    if not torch.is_grad_enabled():
+        return False
+    for operand in operands:  # noqa: SIM110  # any() takes as long as all the rest
+        if operand is not None and operand.requires_grad:
+            return True
+    return False
 
 
 def check_device(*operands: Any) -> None:
