@@ -11,7 +11,7 @@ import pytest
 
 import fastconv
 
-OPTIONAL = ("numba", "llvmlite", "cupy", "cuda", "matplotlib", "rich", "scipy")
+OPTIONAL = ("numba", "llvmlite", "cupy", "cuda", "matplotlib", "rich", "scipy", "torch")
 
 MODULES = [
     "fastconv",

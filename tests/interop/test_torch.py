@@ -11,6 +11,7 @@ from support.oracles import oracle
 
 torch = oracle("torch")
 fct = oracle("fastconv.interop.torch")
+torch.set_num_threads(1)
 functional = torch.nn.functional
 
 import fastconv  # noqa: E402

@@ -17,6 +17,7 @@ from support.oracles import oracle
 torch = oracle("torch")
 oracle("expecttest")  # what torch.testing._internal imports
 fct = oracle("fastconv.interop.torch")
+torch.set_num_threads(1)
 invocations = oracle("torch.testing._internal.common_methods_invocations")
 modules = oracle("torch.testing._internal.common_modules")
 

@@ -10,6 +10,7 @@ from support.oracles import oracle
 
 torch = oracle("torch")
 fct = oracle("fastconv.interop.torch")
+torch.set_num_threads(1)
 
 import fastconv  # noqa: E402
 
