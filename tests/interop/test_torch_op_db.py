@@ -17,6 +17,7 @@ from support.oracles import oracle
 torch = oracle("torch")
 oracle("expecttest")  # what torch.testing._internal imports
 fct = oracle("fastconv.interop.torch")
+torch.set_num_threads(1)
 invocations = oracle("torch.testing._internal.common_methods_invocations")
 modules = oracle("torch.testing._internal.common_modules")
 
@@ -149,15 +150,23 @@ def test_reference(way: Any, name: str) -> None:
     """The definition that `op_db` refers to, where it has one: gradients of convolutions."""
     function, context, count = way(name)
     samples = list(OPS[name].reference_inputs("cpu", torch.float32))
+    refused = 0
     for sample in samples:
         arrays = sample.numpy()
         bias = arrays.args[1] if len(arrays.args) > 1 else None
-        with torch.backends.mkldnn.flags(enabled=False):  # refuses some of the gradients
-            want = OPS[name].ref(arrays.input, arrays.args[0], bias, **arrays.kwargs)
         with context():
             got = function(sample.input, *sample.args, **sample.kwargs)
+        try:
+            with torch.backends.mkldnn.flags(enabled=False):  # refuses more of them
+                want = OPS[name].ref(arrays.input, arrays.args[0], bias, **arrays.kwargs)
+        except RuntimeError as error:
+            # output_padding beyond a stride: no convolution has such a gradient
+            assert "must be equal to output size" in str(error)  # noqa: PT017
+            refused += 1
+            continue
         torch.testing.assert_close(got, want, atol=1e-4, rtol=1.3e-6)
     assert count("forward") == len(samples) >= 10
+    assert refused <= 4
 
 
 @pytest.mark.parametrize("name", [name for name in OPS if OPS[name].error_inputs_func is not None])

@@ -10,6 +10,7 @@ from support.oracles import oracle
 
 torch = oracle("torch")
 fct = oracle("fastconv.interop.torch")
+torch.set_num_threads(1)
 
 import fastconv  # noqa: E402
 
@@ -230,7 +231,7 @@ class TestWhatIsLeftToPyTorch:
             with fct.override() as calls, pytest.raises(RuntimeError) as got:
                 functional.conv2d(torch.ones(x), torch.ones(w), **options)
             assert str(got.value) == str(own.value)
-            assert calls.own == 1
+            assert calls.count == 0
 
 
 @pytest.mark.parametrize("which", range(4))
@@ -265,9 +266,14 @@ def test_memory_formats_are_pytorchs(spatial: int, dtype: Any, which: int) -> No
         for name, value, want in zip(("y", "gx", "gw"), got, own, strict=True):
             error = (value.double() - want.double()).abs().max()
             assert error <= 64 * torch.finfo(dtype).eps * want.abs().max().double()
-            assert value.stride() == want.stride(), (name, n, c, size, groups, transposed)
+            steps = [
+                [step for step, size in zip(t.stride(), t.shape, strict=True) if size > 1]
+                for t in (value, want)
+            ]
+            assert steps[0] == steps[1], (name, n, c, size, groups, transposed)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("last", [False, True], ids=["contiguous", "channels_last"])
 def test_compiled_models(last: bool) -> None:
     """A graph that inductor compiled calls PyTorch's convolution, hence fastconv's."""

@@ -8,8 +8,8 @@ import torch
 
 from . import compute
 from .geometry import prepare, prepared
-from .operators import convolution
-from .ways import check_device, is_differentiated, is_eager
+from .operators import Described, convolution
+from .ways import check_device, is_differentiated, is_eager, is_transformed
 
 
 def _plain(value: Any) -> Any:
@@ -52,10 +52,12 @@ def _call(
     )  # fmt: skip
     if not batched:
         x = x.unsqueeze(0)
-    if eager and not is_differentiated(x, w, bias):
-        y = compute.forward(x, w, bias, g, compute.channels_last(x, w))
-    else:
+    if not eager or is_transformed():
         y = convolution(x, w, bias, *g.attributes)
+    elif is_differentiated(x, w, bias):
+        y = Described.apply(x, w, bias, g)
+    else:
+        y = compute.forward(x, w, bias, g, compute.channels_last(x, w))
     return y if batched else y.squeeze(0)
 
 
@@ -187,8 +189,8 @@ def conv_transpose2d(
 ) -> Any:
     """Transposed convolution of images: `torch.nn.functional.conv_transpose2d`.
 
-    Computed by `fastconv.conv_transpose2d`. Parameters, result and errors are those of `conv2d`, but
-    for these.
+    Computed by `fastconv.conv_transpose2d`. Parameters, result and errors are those of `conv2d`,
+    but for these.
 
     Parameters
     ----------

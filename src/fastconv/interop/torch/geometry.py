@@ -64,11 +64,11 @@ class Geometry(NamedTuple):
     options: dict[str, Any]
 
     @property
-    def attributes(self) -> tuple[list[int], list[int], list[int], bool, list[int], int]:
+    def attributes(self) -> tuple[Sizes, Sizes, Sizes, bool, Sizes, int]:
         """The arguments of the operators after their tensors."""
         return (
-            list(self.stride), list(self.padding), list(self.dilation), self.transposed,
-            list(self.output_padding), self.groups,
+            self.stride, self.padding, self.dilation, self.transposed, self.output_padding,
+            self.groups,
         )  # fmt: skip
 
 
@@ -141,8 +141,8 @@ def _check_ranks(x: Sizes, w: Sizes) -> None:
         raise ConvolutionError("weight should have at least three dimensions")
     if len(x) != len(w):
         raise ConvolutionError(
-            f"Expected {len(w)}-dimensional input for {len(w)}-dimensional weight {list(w)}, but got "
-            f"{len(x)}-dimensional input of size {list(x)} instead"
+            f"Expected {len(w)}-dimensional input for {len(w)}-dimensional weight {list(w)}, but "
+            f"got {len(x)}-dimensional input of size {list(x)} instead"
         )
 
 
@@ -151,30 +151,31 @@ def _check_shapes(x: Sizes, w: Sizes, bias: Sizes | None, transposed: bool, grou
     given = f"Given groups={groups}, "
     if w[0] < groups:
         raise ConvolutionError(
-            f"{given}expected weight to be at least {groups} at dimension 0, but got weight of size "
-            f"{list(w)} instead"
+            f"{given}expected weight to be at least {groups} at dimension 0, but got weight of "
+            f"size {list(w)} instead"
         )
     if w[0] % groups:
         raise ConvolutionError(
-            f"{given}expected weight to be divisible by {groups} at dimension 0, but got weight of "
-            f"size {list(w)} instead"
+            f"{given}expected weight to be divisible by {groups} at dimension 0, but got weight "
+            f"of size {list(w)} instead"
         )
     channels = w[0] if transposed else w[1] * groups
     if x[1] != channels:
         raise ConvolutionError(
-            f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size {list(w)}, "
-            f"expected input{list(x)} to have {channels} channels, but got {x[1]} channels instead"
+            f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size "
+            f"{list(w)}, expected input{list(x)} to have {channels} channels, but got {x[1]} "
+            "channels instead"
         )
     k = w[1] * groups if transposed else w[0]
     if bias is not None and tuple(bias) != (k,):
         raise ConvolutionError(
-            f"Given weight of size {list(w)}, expected bias to be 1-dimensional with {k} elements, but "
-            f"got bias of size {list(bias or ())} instead"
+            f"Given weight of size {list(w)}, expected bias to be 1-dimensional with {k} elements, "
+            f"but got bias of size {list(bias or ())} instead"
         )
     for name, shape in (("input", x), ("weight", w)):
         if math.prod(shape[1:]) == 0:
             raise ConvolutionError(
-                f"Expected {name} with non-zero channels and sizes, got {name} of size {list(shape)}"
+                f"Expected {name} with non-zero channels and sizes, got one of size {list(shape)}"
             )
 
 
@@ -220,9 +221,9 @@ def geometry(
         whole = [size + sum(pad) for size, pad in zip(x[2:], pairs, strict=True)]
         if any(size < span for size, span in zip(whole, reach, strict=True)):
             raise ConvolutionError(
-                f"Calculated padded input size per channel: ({' x '.join(map(str, whole))}). Kernel "
-                f"size: ({' x '.join(map(str, reach))}). Kernel size can't be greater than actual "
-                "input size"
+                f"Calculated padded input size per channel: ({' x '.join(map(str, whole))}). "
+                f"Kernel size: ({' x '.join(map(str, reach))}). Kernel size can't be greater than "
+                "actual input size"
             )
         sizes = [
             (size - span) // step + 1 for size, span, step in zip(whole, reach, stride, strict=True)
@@ -279,8 +280,8 @@ def prepare(
     name = f"conv_transpose{spatial}d" if transposed else f"conv{spatial}d"
     if len(x) not in (spatial + 1, spatial + 2):
         raise ConvolutionError(
-            f"Expected {spatial + 1}D (unbatched) or {spatial + 2}D (batched) input to {name}, but got "
-            f"input of size: {list(x)}"
+            f"Expected {spatial + 1}D (unbatched) or {spatial + 2}D (batched) input to {name}, but "
+            f"got input of size: {list(x)}"
         )
     check_dtypes(*dtypes)
     groups = integer("groups", groups)

@@ -19,13 +19,13 @@ wherever PyTorch traces.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from . import batching, compute
 from .geometry import ConvolutionError, Geometry, check_dtypes, geometry, known_geometry
-from .ways import PLAIN, is_differentiated, is_eager, is_forward_mode
+from .ways import PLAIN, is_differentiated, is_eager, is_forward_mode, is_transformed
 
 _ATTRIBUTES = (
     "SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, "
@@ -60,15 +60,17 @@ def _blank(shape: Any, like: Any, last: bool) -> Any:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
-def _way(function: Any, operator: Any, *operands: Any) -> Any:
+def _way(functions: Any, operator: Any, *operands: Any) -> Any:
     """Return what takes a call the shortest way."""
     if is_eager(*operands):
-        return function.apply if is_differentiated(*operands) else function.kernel
-    return function.apply if is_forward_mode() else operator
+        if is_transformed():
+            return functions.transformed.apply
+        return functions.eager.apply if is_differentiated(*operands) else functions.kernel
+    return functions.eager.apply if is_forward_mode() else operator
 
 
 def _computed(name: str, kernel: Any, *call: Any) -> Any:
-    """Compute what a `Function` does forwards; tangents of tensors that are traced have it traced."""
+    """Compute what a `Function` does forwards, or have it traced where its tensors are."""
     if is_eager(*(operand for operand in call if isinstance(operand, torch.Tensor))):
         return kernel(*call)
     return getattr(torch.ops.fastconv, name).default(*call)
@@ -79,7 +81,7 @@ def _computed(name: str, kernel: Any, *call: Any) -> Any:
 
 def convolution(x: Any, w: Any, bias: Any, *attributes: Any) -> Any:
     """Convolve batches; a transposed convolution's weight is (C, K/groups, ...)."""
-    run = _way(Convolution, torch.ops.fastconv.convolution.default, x, w, bias)
+    run = _way(_CONVOLUTION, torch.ops.fastconv.convolution.default, x, w, bias)
     return run(x, w, bias, *attributes)
 
 
@@ -128,7 +130,7 @@ def _convolution_tangent(ctx: Any, dx: Any, dw: Any, dbias: Any, *_: Any) -> Any
 
 def input_grad(x_size: Any, w: Any, gy: Any, *attributes: Any) -> Any:
     """Gradient of a convolution's input, of size `x_size`."""
-    run = _way(InputGrad, torch.ops.fastconv.convolution_input_grad.default, w, gy)
+    run = _way(_INPUT_GRAD, torch.ops.fastconv.convolution_input_grad.default, w, gy)
     return run(x_size, w, gy, *attributes)
 
 
@@ -173,7 +175,7 @@ def _input_grad_tangent(ctx: Any, _: Any, dw: Any, dgy: Any, *__: Any) -> Any:
 
 def weight_grad(x: Any, w_size: Any, gy: Any, *attributes: Any) -> Any:
     """Gradient of a convolution's weight, of size `w_size`."""
-    run = _way(WeightGrad, torch.ops.fastconv.convolution_weight_grad.default, x, gy)
+    run = _way(_WEIGHT_GRAD, torch.ops.fastconv.convolution_weight_grad.default, x, gy)
     return run(x, w_size, gy, *attributes)
 
 
@@ -214,50 +216,81 @@ def _weight_grad_tangent(ctx: Any, dx: Any, _: Any, dgy: Any, *__: Any) -> Any:
 
 
 def _save(ctx: Any, *operands: Any) -> None:
-    """Keep operands for derivatives of both directions; the operators' own context knows one."""
+    """Keep operands for derivatives, of both directions where there are both."""
     ctx.save_for_backward(*operands)
-    ctx.save_for_forward(*operands)
+    if is_forward_mode():
+        ctx.save_for_forward(*operands)
 
 
-class Convolution(torch.autograd.Function):  # type: ignore[misc]
-    """C in eager mode."""
+class _Functions(NamedTuple):
+    """What computes one of the three, and its derivatives."""
 
-    kernel = staticmethod(_convolution)
-    forward = staticmethod(partial(_computed, "convolution", _convolution))
-    setup_context = staticmethod(_keep_convolution)
-    backward = staticmethod(_convolution_grads)
+    kernel: Any
+    #: `autograd.Function`s: the form that is quick to call, and the one that `torch.func` takes.
+    eager: Any
+    transformed: Any
+
+
+def _functions(
+    name: str, kernel: Any, keep: Any, backward: Any, jvp: Any, rule: Any, call: Any
+) -> _Functions:
+    """Make the two forms of a function; they differ in how PyTorch calls them alone."""
+    forward = partial(_computed, name, kernel)
+
+    def kept(ctx: Any, *inputs: Any) -> Any:
+        output = forward(*inputs)
+        keep(ctx, inputs, output)
+        return output
+
+    derivatives = {"backward": staticmethod(backward), "jvp": staticmethod(jvp)}
+    eager = type(name, (torch.autograd.Function,), {"forward": staticmethod(kept), **derivatives})
+    transformed = type(
+        name, (torch.autograd.Function,),
+        {"forward": staticmethod(forward), "setup_context": staticmethod(keep),
+         "vmap": staticmethod(partial(rule, call)), **derivatives},
+    )  # fmt: skip
+    return _Functions(kernel, eager, transformed)
+
+
+_CONVOLUTION = _functions(
+    "convolution", _convolution, _keep_convolution, _convolution_grads, _convolution_tangent,
+    batching.convolution, convolution,
+)  # fmt: skip
+_INPUT_GRAD = _functions(
+    "convolution_input_grad", _input_grad, _keep_input_grad, _input_grad_grads,
+    _input_grad_tangent, batching.input_grad, input_grad,
+)  # fmt: skip
+_WEIGHT_GRAD = _functions(
+    "convolution_weight_grad", _weight_grad, _keep_weight_grad, _weight_grad_grads,
+    _weight_grad_tangent, batching.weight_grad, weight_grad,
+)  # fmt: skip
+
+
+class Described(torch.autograd.Function):  # type: ignore[misc]
+    """C in eager mode of a call that is described already: its checks are not made again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, w: Any, bias: Any, g: Geometry) -> Any:
+        """Compute y."""
+        y = compute.forward(x, w, bias, g, compute.channels_last(x, w))
+        ctx.attributes, ctx.y_shape = g.attributes, g.y_shape
+        _save(ctx, x, w)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        """Return gradients of the operands."""
+        return _convolution_grads(ctx, g)[:4]
+
     jvp = staticmethod(_convolution_tangent)
-    vmap = staticmethod(partial(batching.convolution, convolution))
 
 
-class InputGrad(torch.autograd.Function):  # type: ignore[misc]
-    """X in eager mode."""
-
-    kernel = staticmethod(_input_grad)
-    forward = staticmethod(partial(_computed, "convolution_input_grad", _input_grad))
-    setup_context = staticmethod(_keep_input_grad)
-    backward = staticmethod(_input_grad_grads)
-    jvp = staticmethod(_input_grad_tangent)
-    vmap = staticmethod(partial(batching.input_grad, input_grad))
-
-
-class WeightGrad(torch.autograd.Function):  # type: ignore[misc]
-    """W in eager mode."""
-
-    kernel = staticmethod(_weight_grad)
-    forward = staticmethod(partial(_computed, "convolution_weight_grad", _weight_grad))
-    setup_context = staticmethod(_keep_weight_grad)
-    backward = staticmethod(_weight_grad_grads)
-    jvp = staticmethod(_weight_grad_tangent)
-    vmap = staticmethod(partial(batching.weight_grad, weight_grad))
-
-
-def _register(name: str, rule: str, operands: str, function: Any, fake: Any) -> None:
-    """Define the operator that PyTorch traces, by the rules of the function."""
-    qualified = f"fastconv::{name}"
+def _register(name: str, operands: str, functions: _Functions, fake: Any, rule: Any) -> None:
+    """Define the operator that PyTorch traces, by the rules of the functions."""
+    qualified, function = f"fastconv::{name}", functions.transformed
     operator = torch.library.custom_op(
         qualified,
-        function.kernel,
+        functions.kernel,
         mutates_args=(),
         device_types="cpu",
         schema=f"({operands}, {_ATTRIBUTES}) -> Tensor",
@@ -266,18 +299,18 @@ def _register(name: str, rule: str, operands: str, function: Any, fake: Any) -> 
     operator.register_autograd(function.backward, setup_context=function.setup_context)
     if hasattr(torch.library, "register_vmap"):  # PyTorch 2.4 has none
         call = getattr(torch.ops.fastconv, name).default
-        torch.library.register_vmap(qualified, partial(getattr(batching, rule), call))
+        torch.library.register_vmap(qualified, partial(rule, call))
 
 
 _register(
-    "convolution", "convolution", "Tensor input, Tensor weight, Tensor? bias",
-    Convolution, _fake_convolution,
+    "convolution", "Tensor input, Tensor weight, Tensor? bias",
+    _CONVOLUTION, _fake_convolution, batching.convolution,
 )  # fmt: skip
 _register(
-    "convolution_input_grad", "input_grad",
-    "SymInt[] input_size, Tensor weight, Tensor grad_output", InputGrad, _fake_input_grad,
+    "convolution_input_grad", "SymInt[] input_size, Tensor weight, Tensor grad_output",
+    _INPUT_GRAD, _fake_input_grad, batching.input_grad,
 )  # fmt: skip
 _register(
-    "convolution_weight_grad", "weight_grad",
-    "Tensor input, SymInt[] weight_size, Tensor grad_output", WeightGrad, _fake_weight_grad,
+    "convolution_weight_grad", "Tensor input, SymInt[] weight_size, Tensor grad_output",
+    _WEIGHT_GRAD, _fake_weight_grad, batching.weight_grad,
 )  # fmt: skip

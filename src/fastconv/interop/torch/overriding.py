@@ -67,9 +67,9 @@ def override() -> Iterator[Calls]:
     PyTorch's dispatcher is changed on the first way in and the last way out: let no other thread be
     inside of a convolution then.
 
-    What fastconv does not compute, other integers than int64 or arguments that PyTorch refuses, goes
-    to PyTorch's own kernels, and is counted as `own`. Memory formats are those that PyTorch's own
-    kernels would choose.
+    What fastconv does not compute, dtypes that it does not know and arguments that PyTorch refuses,
+    goes to PyTorch's own kernels, and is counted as `own`. Memory formats are those that PyTorch's
+    own kernels would choose.
 
     Examples
     --------
@@ -130,11 +130,17 @@ def _described(
 
 
 def _lies_last(x: Any, w: Any, bias: Any, bias_sizes: Any, attributes: tuple[Any, ...]) -> bool:
-    """Whether PyTorch's own kernel would make results channels last: one of few of them would."""
-    if not compute.channels_last(x, w):
+    """Whether PyTorch's own kernel would make results channels last: some do, of such operands."""
+    image, kernel = x, w
+    if w.ndim == 3:  # signals are images of height 1, whose x is copied in any other format
+        strides = w.stride()
+        if strides[2] < strides[1]:
+            return False
+        image = kernel = w.unsqueeze(2)
+    if not compute.channels_last(image, kernel):
         return False
     backend = torch._C._select_conv_backend(x, w, bias, *attributes, bias_sizes)
-    layout = torch._C._conv_determine_backend_memory_format(x, w, backend)
+    layout = torch._C._conv_determine_backend_memory_format(image, kernel, backend)
     return bool(layout != torch.contiguous_format)
 
 

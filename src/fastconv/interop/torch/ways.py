@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 from .geometry import ConvolutionError
 
@@ -14,36 +15,54 @@ PLAIN = {torch.Tensor, torch.nn.Parameter}
 #: In force inside of `torch.autograd.grad(..., is_grads_batched=True)`, whose tensors look plain.
 _BATCHED_GRADS = torch._C._dispatch_key_parse("VmapMode")
 
+# looked up once: a call asks all of them
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_function_modes = torch._C._len_torch_function_stack
+_is_included = torch._C._dispatch_tls_is_dispatch_key_included
+_tracing_state = torch._C._get_tracing_state
+_interpreter = torch._C._functorch.peek_interpreter_stack
+_is_grad_enabled = torch.is_grad_enabled
+_STRIDED = torch.strided
+
 
 def is_eager(*operands: Any) -> bool:
     """Whether plain tensors of this machine's memory are computed with, and nothing traces them."""
     if (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
-        or torch._C._dispatch_tls_is_dispatch_key_included(_BATCHED_GRADS)
-        or torch._C._get_tracing_state() is not None
+        is_compiling()
+        or _dispatch_modes()
+        or _function_modes()
+        or _is_included(_BATCHED_GRADS)
+        or _tracing_state() is not None
     ):
         return False
-    return all(
-        operand is None
-        or (type(operand) in PLAIN and operand.is_cpu and operand.layout is torch.strided)
-        for operand in operands
-    )
+    for operand in operands:
+        if operand is not None and not (
+            type(operand) in PLAIN and operand.is_cpu and operand.layout is _STRIDED
+        ):
+            return False
+    return True
 
 
 def is_forward_mode() -> bool:
     """Whether tangents may be propagated, which custom operators drop without a word."""
-    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+    return not is_compiling() and forward_ad._current_level >= 0
+
+
+def is_transformed() -> bool:
+    """Whether a function of `torch.func` is at work: its tensors look plain as well."""
+    return _interpreter() is not None
 
 
 def is_differentiated(*operands: Any) -> bool:
-    """Whether eager operands are, forwards or backwards, or mapped over."""
-    if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
+    """Whether derivatives of eager operands may be asked for, forwards or backwards."""
+    if forward_ad._current_level >= 0:
         return True
-    return torch.is_grad_enabled() and any(
-        operand is not None and operand.requires_grad for operand in operands
-    )
+    if not _is_grad_enabled():
+        return False
+    for operand in operands:  # noqa: SIM110  # any() takes as long as all the rest
+        if operand is not None and operand.requires_grad:
+            return True
+    return False
 
 
 def check_device(*operands: Any) -> None:
