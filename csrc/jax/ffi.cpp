@@ -81,7 +81,9 @@ PyMODINIT_FUNC PyInit__jax_ffi() {
     }
     PyObject* module = PyModule_Create(&definition);
     if (module &&
-        (add(module, "convolve", handler<convolve>) || add(module, "nothing", handler<nothing>))) {
+        (add(module, "convolve", handler<convolve>) || add(module, "nothing", handler<nothing>) ||
+         PyModule_AddIntConstant(module, "XLA_FFI_API_MAJOR", XLA_FFI_API_MAJOR) ||
+         PyModule_AddIntConstant(module, "XLA_FFI_API_MINOR", XLA_FFI_API_MINOR))) {
         Py_CLEAR(module);
     }
     return module;

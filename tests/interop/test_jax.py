@@ -20,12 +20,12 @@ DTYPES = (
 WIDE = ("int64", "uint64", "float64", "complex128")
 
 CASES = [
-    *jax_calls.sampled(jax_calls.general_dilated(), 40),
-    *jax_calls.sampled(jax_calls.general_padding(), 20),
-    *jax_calls.sampled(jax_calls.every_order(1), 8),
-    *jax_calls.sampled(jax_calls.every_order(2), 12),
-    *jax_calls.sampled(jax_calls.every_order(3), 8),
-    *jax_calls.sampled(jax_calls.no_image_axes(), 4),
+    *jax_calls.sampled(jax_calls.general_dilated(), 26),
+    *jax_calls.sampled(jax_calls.general_padding(), 12),
+    *jax_calls.sampled(jax_calls.every_order(1), 6),
+    *jax_calls.sampled(jax_calls.every_order(2), 10),
+    *jax_calls.sampled(jax_calls.every_order(3), 6),
+    *jax_calls.sampled(jax_calls.no_image_axes(), 3),
 ]
 
 
@@ -47,7 +47,7 @@ def test_as_lax(case: Case, way: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtypes(dtype: str, way: str) -> None:
-    for case in jax_calls.sampled(jax_calls.general_dilated(), 4, DTYPES.index(dtype) + 1):
+    for case in jax_calls.sampled(jax_calls.general_dilated(), 3, DTYPES.index(dtype) + 1):
         x, w = draw(case, dtype, "integers")
         assert_close(run(case.ours(), x, w), case.theirs()(x, w), what=f"{case} {dtype}")
 
@@ -55,7 +55,7 @@ def test_dtypes(dtype: str, way: str) -> None:
 @pytest.mark.parametrize("dtype", WIDE)
 def test_wide_dtypes(dtype: str, way: str) -> None:
     with jax.enable_x64(True):
-        for case in jax_calls.sampled(jax_calls.general_dilated(), 3, WIDE.index(dtype)):
+        for case in jax_calls.sampled(jax_calls.general_dilated(), 2, WIDE.index(dtype)):
             x, w = draw(case, dtype, "integers")
             assert x.dtype == dtype
             assert_close(run(case.ours(), x, w), case.theirs()(x, w), what=f"{case} {dtype}")
@@ -90,11 +90,26 @@ def test_preferred_element_type(dtype: str, wanted: str, way: str) -> None:
     assert_close(run(case.ours(**arguments), x, w), want)
 
 
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make new arrays hold NaN: what is not written is seen."""
+    empty = np.empty
+
+    def filled(*args: Any, **kwargs: Any) -> Any:
+        array = empty(*args, **kwargs)
+        if array.dtype.kind == "f":
+            array.fill(np.nan)
+        return array
+
+    monkeypatch.setattr(np, "empty", filled)
+
+
+@pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("along", [1, 2, 3])
 def test_mixed_strides_and_dilations_of_both(along: int, way: str) -> None:
     """Every residue of stride and dilation: the phases of y, and pixels that meet no tap."""
     steps = itertools.product((1, 2, 3, 4), (1, 2, 3, 4, 6), (1, 2, 3))
-    for stride, spread, dilation in list(steps)[:: 1 if along == 1 else 7]:
+    for stride, spread, dilation in list(steps)[:: 4 if along == 1 else 17]:
         for pad in ((0, 0), (3, 1), (-2, 5), (20, -19)):
             case = Case(
                 (1, 2, *(5, 3, 2)[:along]), (2, 2, *(3, 2, 1)[:along]),
@@ -144,10 +159,10 @@ def test_errors_are_those_of_lax() -> None:
         with pytest.raises(type(theirs.value)) as ours:
             conv_general_dilated(x, w, **given)
         assert str(ours.value) == str(theirs.value)
-    with pytest.raises(TypeError) as theirs:
-        jax.lax.conv_general_dilated(x, w[:, :1].astype("bfloat16"), (1, 1), "VALID")
-    with pytest.raises(TypeError):
-        conv_general_dilated(x, w[:, :1].astype("bfloat16"), (1, 1), "VALID")
+    mixed = jax.numpy.ones((2, 4, 3, 3), "bfloat16")
+    for function in (jax.lax.conv_general_dilated, conv_general_dilated):
+        with pytest.raises(TypeError, match=r"same dtypes|float32, bfloat16"):
+            function(x, mixed, (1, 1), "VALID")
 
 
 def test_what_is_not_served_says_so() -> None:

@@ -51,6 +51,15 @@ def test_the_way_that_was_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
         calls_by()
 
 
+def test_a_target_newer_than_the_installed_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not registered: XLA would refuse it, and with it the whole CPU."""
+    jax_calls.take("ffi", monkeypatch)
+    monkeypatch.setattr(ways, "_installed_api", lambda *names: (0, 0))
+    reason = ways._registered.__wrapped__()
+    assert reason is not None
+    assert "(0, 0)" in reason
+
+
 def test_ffi_computes_all_three_results_without_python(monkeypatch: pytest.MonkeyPatch) -> None:
     jax_calls.take("ffi", monkeypatch)
     monkeypatch.setattr(ways, "compute", None)

@@ -39,7 +39,7 @@ def pulled(function: Any) -> Any:
     return gradients
 
 
-@pytest.mark.parametrize("case", [*CASES[:16], *SIGNALS_AND_VOLUMES], ids=str)
+@pytest.mark.parametrize("case", [*CASES[:10], *SIGNALS_AND_VOLUMES], ids=str)
 def test_gradients_as_lax(case: Case, way: str) -> None:
     x, w = draw(case, "float32", "integers")
     gy = case.theirs()(x, w) % 3
@@ -56,7 +56,7 @@ def test_gradients_as_lax(case: Case, way: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
-@pytest.mark.parametrize("case", CASES[:4], ids=str)
+@pytest.mark.parametrize("case", CASES[:3], ids=str)
 def test_two_orders_forward_and_backward(case: Case, dtype: str, way: str) -> None:
     """As testConvGeneralDilatedGrad: linear in either operand, so that steps may be large."""
     from jax.test_util import check_grads
@@ -68,11 +68,11 @@ def test_two_orders_forward_and_backward(case: Case, dtype: str, way: str) -> No
     check_grads(lambda w: ours(x, w), (w,), 2, ["fwd", "rev"], **tolerances)
 
 
-@pytest.mark.parametrize("case", CASES[6:14], ids=str)
+@pytest.mark.parametrize("case", CASES[6:12], ids=str)
 def test_batches_as_lax(case: Case, way: str) -> None:
     """A batch at any axis of either operand or of both: y and both gradients."""
     x, w = draw(case, "float32", "integers")
-    for of_x, of_w in BATCHES[:: 1 if case is CASES[6] else 3]:
+    for of_x, of_w in BATCHES[:: 2 if case is CASES[6] else 3]:
         xs = x if of_x is None else jnp.stack([x, 2 * x, x[::-1]], of_x)
         ws = w if of_w is None else jnp.stack([w, w + 1, -w], of_w)
         results = []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,9 +31,23 @@ def _registered() -> str | None:
         targets = importlib.import_module("fastconv._jax_ffi")
     except ImportError as error:
         return str(error)
+    names = "XLA_FFI_API_MAJOR", "XLA_FFI_API_MINOR"
+    built = tuple(getattr(targets, name) for name in names)
+    if built > (found := _installed_api(*names)):  # registering would leave JAX without a CPU
+        return f"it was built for JAX's foreign functions {built}, the installed JAX has {found}"
     jax.ffi.register_ffi_target(TARGET, targets.convolve, platform="cpu")
     jax.ffi.register_ffi_target(IDLE_TARGET, targets.nothing, platform="cpu")
     return None
+
+
+def _installed_api(*names: str) -> tuple[int, ...]:
+    """Read the version of foreign functions that the installed JAX takes, off its headers."""
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h")
+    try:
+        text = header.read_text("utf-8")
+    except OSError:
+        return (0, 0)
+    return tuple(int(n) for name in names for n in re.findall(rf"define {name} (\d+)", text))
 
 
 def calls_by() -> str:
@@ -56,7 +72,7 @@ def calls_by() -> str:
         return "ffi"
     if wanted == "ffi":
         raise BackendUnavailable(
-            f"{VARIABLE}=ffi, but fastconv was built without JAX's headers ({missing}); reinstall "
+            f"{VARIABLE}=ffi, but its target cannot be used: {missing}; reinstall "
             "it with FASTCONV_BUILD_JAX=1, or with --no-build-isolation where JAX is installed"
         )
     return "callback"
