@@ -12,10 +12,10 @@
  *
  * y and gx may have a bias, one number for each of their channels, and an activation after it.
  *
- *   dtype of a, b   of out and bias   y of signals, images      y of volumes   gx, gw
- *   FLOAT32, 64     the same          every pad mode            zeros          zeros; gw: every
- * mode FLOAT16, BF16   the same          every pad mode            no             zeros (U)INT8, 16
- * int32             every pad mode            no             no
+ *   dtype of a, b    of out, bias   y of signals, images   y of volumes   gx      gw
+ *   FLOAT32, 64      the same       every pad mode         zeros          zeros   every mode
+ *   FLOAT16, BF16    the same       every pad mode         no             zeros   zeros
+ *   (U)INT8, 16      int32          every pad mode         no             no      no
  *
  * Gradients are those of signals and images. What is described correctly and has no kernel gives
  * FASTCONV_ERROR_UNSUPPORTED. Sums of 16-bit floats are float32, rounded once at the end; sums of
