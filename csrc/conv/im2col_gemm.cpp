@@ -106,9 +106,9 @@ Status run(const Problem& problem, const Operands<T>& given, const Resources& re
 
 template <class T>
 GemmTasks<T> im2col_gemm_tasks(const Problem& problem, const Operands<T>& arrays,
-                               const Resources& resources) {
+                               const Resources& resources, const OutputTaps& taps) {
     const bool packed = arrays.packed != nullptr;
-    GemmJob<T> job{problem, arrays, blocking_for<T>(problem, resources, packed), problem.q};
+    GemmJob<T> job{problem, arrays, blocking_for<T>(problem, resources, packed), problem.q, taps};
     fit_to_arrays(job);
     return {job, threads_for(problem, resources, job.blocking),
             kernels_for<T>().im2col_gemm_scratch(job.blocking)};
@@ -127,9 +127,9 @@ const Algorithm<T>& im2col_gemm() {
 }
 
 template GemmTasks<float> im2col_gemm_tasks(const Problem&, const Operands<float>&,
-                                            const Resources&);
+                                            const Resources&, const OutputTaps&);
 template GemmTasks<double> im2col_gemm_tasks(const Problem&, const Operands<double>&,
-                                             const Resources&);
+                                             const Resources&, const OutputTaps&);
 template GemmPacking<float> im2col_gemm_packing(const Problem&, const View<const float>&, void*);
 template GemmPacking<double> im2col_gemm_packing(const Problem&, const View<const double>&, void*);
 template const Algorithm<float>& im2col_gemm<float>();

@@ -20,7 +20,7 @@ struct GemmTasks {
 
 template <class T>
 GemmTasks<T> im2col_gemm_tasks(const Problem& problem, const Operands<T>& arrays,
-                               const Resources& resources);
+                               const Resources& resources, const OutputTaps& taps = {});
 
 // The packing of `packed_bytes` of weights.
 template <class T>

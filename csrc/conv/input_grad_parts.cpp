@@ -97,7 +97,22 @@ std::vector<bool> unmet(const Axis& axis) {
 
 }  // namespace
 
-GradientParts::GradientParts(const Problem& problem) {
+bool kernels_lie_together(const Problem& d) {
+    return !d.channels_last && d.groups == 1 && d.o * d.t == 1 && d.k > 0 && d.s == 2 &&
+           d.r == d.stride_h && d.s == d.stride_w && d.dilation_h == 1 && d.dilation_w == 1 &&
+           d.pad_top == 0 && d.pad_left == 0 && d.h == d.p * d.r && d.w == d.q * d.s;
+}
+
+GradientParts::GradientParts(const Problem& problem, bool all_taps) {
+    if (all_taps) {
+        Problem part = problem;
+        part.c = problem.k, part.k = problem.c * problem.r * problem.s;
+        part.h = problem.p, part.w = problem.q;
+        part.r = part.s = part.stride_h = part.stride_w = 1;
+        parts.push_back({part, {}, {}, true});
+        any_empty = false;
+        return;
+    }
     const auto rows = axis_phases(row_axis(problem)), cols = axis_phases(column_axis(problem));
     any_empty = met(rows) < problem.h || met(cols) < problem.w || problem.k == 0;
     if (problem.k == 0) return;
@@ -111,7 +126,7 @@ GradientParts::GradientParts(const Problem& problem) {
             part.stride_h = part.stride_w = 1;
             part.dilation_h = row.dilation, part.dilation_w = col.dilation;
             part.pad_top = row.pad, part.pad_left = col.pad;
-            parts.push_back({part, row, col});
+            parts.push_back({part, row, col, false});
         }
     }
 }
@@ -130,6 +145,12 @@ Operands<T> part_operands(const GradientPart& part, const Problem& problem,
     const AxisPhase &rows = part.rows, &cols = part.cols;
     View<const T> gy = arrays.gy, w = turned;
     View<T> gx = arrays.gx;
+    if (part.all_taps) {
+        w.stride[0] = 1;
+        gx.stride[2] *= problem.stride_h;
+        gx.stride[3] *= problem.stride_w;
+        return {gy, w, nullptr, arrays.bias, gx};
+    }
     gy.data += rows.pixel * gy.stride[2] + cols.pixel * gy.stride[3];
     w.data += rows.tap * w.stride[2] + cols.tap * w.stride[3];
     w.stride[2] *= rows.step;
@@ -138,6 +159,12 @@ Operands<T> part_operands(const GradientPart& part, const Problem& problem,
     gx.stride[2] *= problem.stride_h;
     gx.stride[3] *= problem.stride_w;
     return {gy, w, nullptr, arrays.bias, gx};
+}
+
+template <class T>
+OutputTaps part_taps(const GradientPart& part, const Problem& problem, const View<T>& gx) {
+    if (!part.all_taps) return {};
+    return {problem.r, problem.s, gx.stride[2], gx.stride[3]};
 }
 
 Index turned_elements(const Problem& problem) {
@@ -176,6 +203,7 @@ View<const T> turned_weights(const Problem& problem, const View<const T>& w, T* 
 #define FASTCONV_PARTS_OF(T)                                                               \
     template Operands<T> part_operands(const GradientPart&, const Problem&,                \
                                        const InputGradOperands<T>&, const View<const T>&); \
+    template OutputTaps part_taps(const GradientPart&, const Problem&, const View<T>&);    \
     template View<const T> turned_weights(const Problem&, const View<const T>&, T*);       \
     template View<const T> copied_weights(const Problem&, const T*);
 

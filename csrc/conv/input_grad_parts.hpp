@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "conv/input_grad.hpp"
+#include "kernels/kernels.hpp"
 
 namespace fastconv {
 
@@ -26,13 +27,20 @@ struct AxisPhase {
 struct GradientPart {
     Problem problem;  // with channels of gy as c and those of gx as k
     AxisPhase rows, cols;
+    bool all_taps = false;  // one product with each tap of each channel of gx as an output
 };
+
+// Whether kernels lie side by side in the planes of gx, two columns wide. Every phase has one tap
+// then, and all meet the same pixels of gy: one product, whose pixels are packed once, writes
+// whole lines of gx.
+bool kernels_lie_together(const Problem& problem);
 
 struct GradientParts {
     std::vector<GradientPart> parts;
     bool any_empty;  // pixels of gx that meet no taps
 
-    explicit GradientParts(const Problem& problem);
+    // `all_taps`: the one product of kernels that lie together.
+    explicit GradientParts(const Problem& problem, bool all_taps = false);
 };
 
 // Rows of gx that meet no taps, and, in the others, columns. It takes memory for every row: what
@@ -48,6 +56,10 @@ struct EmptyPixels {
 template <class T>
 Operands<T> part_operands(const GradientPart& part, const Problem& problem,
                           const InputGradOperands<T>& arrays, const View<const T>& turned);
+
+// Where the outputs of a part are in gx; of rows and pixels of `gx` itself.
+template <class T>
+OutputTaps part_taps(const GradientPart& part, const Problem& problem, const View<T>& gx);
 
 // Weights (K, C/groups, R, S) as weights (C, K/groups, R, S) from K to C channels: a view, or,
 // where groups have several channels on either side, a copy of so many elements.

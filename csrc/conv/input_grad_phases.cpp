@@ -41,6 +41,23 @@ bool runs_together(const GradientParts& gradient, bool fast) {
     return false;
 }
 
+// The phases, or one product where kernels lie together. Both add up the same products in the same
+// order.
+template <class T>
+GradientParts parts_of(const Problem& problem, bool fast) {
+    GradientParts phases(problem);
+    if (!kernels_lie_together(problem) || !runs_together<T>(phases, fast)) return phases;
+    GradientParts together(problem, true);
+    return runs_together<T>(together, fast) ? together : phases;
+}
+
+// Whether weights cannot be read, or packed, as outputs of that one product.
+template <class T>
+bool taps_lie_apart(const Problem& problem, const GradientParts& gradient, const View<const T>& w) {
+    return !gradient.parts.empty() && gradient.parts[0].all_taps &&
+           !taps_lie_together<T>(problem, w);
+}
+
 // Where the packed weights of each part begin, behind the copy of turned weights.
 template <class T>
 struct PackedLayout {
@@ -72,7 +89,7 @@ bool takes(const Problem&) {
 
 template <class T>
 std::string name(const Problem& problem, bool fast) {
-    const GradientParts gradient(problem);
+    const GradientParts gradient = parts_of<T>(problem, fast);
     std::vector<std::string> names;
     for (const GradientPart& part : gradient.parts) {
         const char* of_part = choose<T>(part.problem, fast).name;
@@ -86,7 +103,7 @@ std::string name(const Problem& problem, bool fast) {
 template <class T>
 Footprint footprint(const Problem& problem, const Resources& resources, bool weights_packed) {
     bool packed = weights_packed;
-    const GradientParts gradient(problem);
+    const GradientParts gradient = parts_of<T>(problem, resources.fast);
     const bool together = runs_together<T>(gradient, resources.fast);
     const PackedLayout<T> layout(problem, gradient, resources.fast);
     Index kept = packed ? 0 : turned_elements(problem) * Index(sizeof(T));
@@ -114,7 +131,7 @@ Footprint footprint(const Problem& problem, const Resources& resources, bool wei
     }
     Footprint whole{(together ? threads * each : most) + kept, threads};
     if (!weights_packed && together) {
-        const PanelCut cut = panel_cut<T>(problem, gradient, resources);
+        const PanelCut cut = panel_cut<T>(problem, GradientParts(problem), resources);
         whole.scratch_bytes = std::max(whole.scratch_bytes, cut.threads * cut.thread_bytes);
         whole.threads = std::max(whole.threads, cut.threads);
     }
@@ -123,12 +140,36 @@ Footprint footprint(const Problem& problem, const Resources& resources, bool wei
 
 template <class T>
 Index packed_bytes(const Problem& problem, bool fast) {
-    return PackedLayout<T>(problem, GradientParts(problem), fast).total;
+    return PackedLayout<T>(problem, parts_of<T>(problem, fast), fast).total;
+}
+
+// A copy of weights with the taps of a channel together.
+template <class T>
+std::unique_ptr<T[]> taps_together(const Problem& problem, const View<const T>& w) {
+    const Index all = problem.k * problem.c * problem.r * problem.s;
+    std::unique_ptr<T[]> copy(new T[std::size_t(all)]);
+    T* to = copy.get();
+    for (Index k = 0; k < problem.k; ++k) {
+        for (Index c = 0; c < problem.c; ++c) {
+            const T* kernel = w.data + k * w.stride[0] + c * w.stride[1];
+            for (Index r = 0; r < problem.r; ++r) {
+                for (Index s = 0; s < problem.s; ++s) {
+                    *to++ = kernel[r * w.stride[2] + s * w.stride[3]];
+                }
+            }
+        }
+    }
+    return copy;
 }
 
 template <class T>
 Status pack(const Problem& problem, bool fast, const View<const T>& w, void* packed) {
-    const GradientParts gradient(problem);
+    const GradientParts gradient = parts_of<T>(problem, fast);
+    if (taps_lie_apart(problem, gradient, w)) {
+        const std::unique_ptr<T[]> copy = taps_together(problem, w);
+        const Index taps = problem.r * problem.s;
+        return pack<T>(problem, fast, {copy.get(), {problem.c * taps, taps, problem.s, 1}}, packed);
+    }
     const PackedLayout<T> layout(problem, gradient, fast);
     const View<const T> turned = turned_weights<T>(problem, w, static_cast<T*>(packed));
     for (std::size_t i = 0; i < gradient.parts.size(); ++i) {
@@ -151,15 +192,17 @@ Index share(Index count, Index index, Index parts) {
 
 // `layout` is of weights that are packed first, or null.
 template <class T>
-Status run_together(const GradientParts& gradient, PartArrays<T>& arrays, const Fill<T>& fill,
-                    const PackedLayout<T>* layout, const Resources& resources,
+Status run_together(const Problem& problem, const GradientParts& gradient, PartArrays<T>& arrays,
+                    const Fill<T>& fill, const PackedLayout<T>* layout, const Resources& resources,
                     const Interrupt& interrupt) {
     std::vector<GemmTasks<T>> stages;
     Index bytes = 0, tasks = arrays.empty() ? fill.blocks : 0;
     int threads = arrays.empty() ? threads_at_most(resources.threads) : 1;
     for (std::size_t i = 0; i < arrays.size(); ++i) {
         if (layout) arrays[i].packed = layout;  // any address: the memory is not there yet
-        stages.push_back(im2col_gemm_tasks<T>(gradient.parts[i].problem, arrays[i], resources));
+        const GradientPart& part = gradient.parts[i];
+        const OutputTaps taps = part_taps(part, problem, fill.gx);
+        stages.push_back(im2col_gemm_tasks<T>(part.problem, arrays[i], resources, taps));
         const GemmTasks<T>& stage = stages.back();
         bytes = std::max(bytes, whole_lines(stage.thread_bytes));
         threads = std::max(threads, stage.threads);
@@ -210,7 +253,9 @@ Status run_in_turn(const GradientParts& gradient, const PartArrays<T>& arrays, c
 template <class T>
 Status run(const Problem& problem, const InputGradOperands<T>& arrays, const Resources& resources,
            const Interrupt& interrupt) {
-    const GradientParts gradient(problem);
+    const GradientParts phases(problem);
+    GradientParts gradient = parts_of<T>(problem, resources.fast);
+    if (!arrays.packed && taps_lie_apart(problem, gradient, arrays.w)) gradient = phases;
     std::unique_ptr<T[]> copy;
     View<const T> turned{};
     const char* packed = static_cast<const char*>(arrays.packed);
@@ -220,10 +265,14 @@ Status run(const Problem& problem, const InputGradOperands<T>& arrays, const Res
         copy.reset(new T[std::size_t(turned_elements(problem))]);
         turned = turned_weights<T>(problem, arrays.w, copy.get());
     }
-    PartArrays<T> parts;
-    for (const GradientPart& part : gradient.parts) {
-        parts.push_back(part_operands<T>(part, problem, arrays, turned));
-    }
+    const auto arrays_of = [&](const GradientParts& of) {
+        PartArrays<T> parts;
+        for (const GradientPart& part : of.parts) {
+            parts.push_back(part_operands<T>(part, problem, arrays, turned));
+        }
+        return parts;
+    };
+    PartArrays<T> parts = arrays_of(gradient);
     const PackedLayout<T> layout(problem, gradient, resources.fast);
     for (std::size_t i = 0; packed && i < parts.size(); ++i) {
         if (layout.bytes[i] > 0) parts[i].packed = packed + layout.offset[i];
@@ -232,15 +281,15 @@ Status run(const Problem& problem, const InputGradOperands<T>& arrays, const Res
     if constexpr (kHasTasks<T>) {
         if (runs_together<T>(gradient, resources.fast)) {
             if (!packed && taps_lie_together<T>(problem, arrays.w)) {
-                const PanelCut cut = panel_cut<T>(problem, gradient, resources);
+                const PanelCut cut = panel_cut<T>(problem, phases, resources);
                 if (cut.blocks) {
-                    return run_panels<T>(problem, gradient, parts, arrays.w, fill, cut, resources,
-                                         interrupt);
+                    return run_panels<T>(problem, phases, arrays_of(phases), arrays.w, fill, cut,
+                                         resources, interrupt);
                 }
             }
             const bool first = !packed && packs_first<T>(problem, gradient, layout, resources);
-            return run_together(gradient, parts, fill, first ? &layout : nullptr, resources,
-                                interrupt);
+            return run_together(problem, gradient, parts, fill, first ? &layout : nullptr,
+                                resources, interrupt);
         }
     }
     return run_in_turn(gradient, parts, fill, resources, interrupt);

@@ -63,7 +63,7 @@ Task<T> make_task(const GemmJob<T>& job, Index index) {
     const Index group_elements = packed_group_elements<T>(blocking);
     return {blocking,
             {problem, channels, x, w},
-            make_output(problem, y, blocking.channel_lanes, job.row_width),
+            make_output(problem, y, blocking.channel_lanes, job.row_width, job.taps),
             arrays.bias ? arrays.bias + group * outputs : nullptr,
             packed ? packed + group * group_elements : nullptr,
             packed && packed[problem.groups * group_elements] != 0,

@@ -175,9 +175,12 @@ template <class T, int ROWS, int VECTORS>
 // A chain ends with + 0: a sum that underflows to -0 is 0 after another product of the border,
 // and must be without it. `skipped` is read where SKIPS. EVEN: steps of columns are kCols apart,
 // and nothing is fetched.
+//
+// Operands are references: copied as a vector, what has just been written element by element would
+// wait until all stores before it have reached the cache, those of the tile before among them.
 template <class T, int ROWS, int VECTORS, bool SKIPS, bool EVEN = false>
-void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c, Index c_pitch,
-               bool accumulate, const RowSet* skipped) {
+void gemm_tile(Index depth, const Operand<T>& a, RowPitch row_pitch, const Operand<T>& b, T* c,
+               Index c_pitch, bool accumulate, const RowSet* skipped) {
     constexpr int kL = kLanes<T>;
     Vec<T> acc[ROWS][VECTORS];
     if (accumulate) {
@@ -225,8 +228,8 @@ void gemm_tile(Index depth, Operand<T> a, RowPitch row_pitch, Operand<T> b, T* c
 }
 
 template <class T>
-using TileFunction = void (*)(Index, Operand<T>, RowPitch, Operand<T>, T*, Index, bool,
-                              const RowSet*);
+using TileFunction = void (*)(Index, const Operand<T>&, RowPitch, const Operand<T>&, T*, Index,
+                              bool, const RowSet*);
 
 // The tile functions, by number of vectors and rows (both counted from one).
 template <class T>

@@ -28,7 +28,11 @@ void multiply_tile(const Task<T>& task, const Scratch<T>& scratch, const RowPane
     const Operand<T> b{scratch.col_operand[panel],
                        scratch.col_direct[panel] ? scratch.x_offset : steps.w, 0};
     const TileSpan span{tile.row, tile.rows, col, cols};
-    if (depth.closes && task.out.channel_lanes && !task.out.direct) fetch_turned(task.out, span);
+    if (depth.closes && task.out.by_pairs()) {
+        fetch_pairs(task.out, span);
+    } else if (depth.closes && task.out.channel_lanes && !task.out.direct) {
+        fetch_turned(task.out, span);
+    }
     T* y = cols == vectors * kL ? task.out.in_place(span) : nullptr;
     if (y) {
         function(steps.count, a.operand, a.pitch, b, y, task.out.row_pitch, !depth.opens,

@@ -56,6 +56,15 @@ struct Blocking {
     Index tasks;  // images * groups * row_blocks * col_blocks
 };
 
+// Where the outputs of the product are taps of kernels that lie side by side in y: output
+// (k * rows + r) * cols + s is tap (r, s) of channel k, r * row + s * col from its first.
+struct OutputTaps {
+    Index rows = 1, cols = 1;
+    Index row = 0, col = 0;
+
+    Index count() const { return rows * cols; }
+};
+
 template <class T>
 struct GemmJob {
     Problem problem;
@@ -63,6 +72,7 @@ struct GemmJob {
     Blocking blocking;
     Index
         row_width;  // pixels of a row of y: the rows of the problem may be several of them, joined
+    OutputTaps taps = {};
 };
 
 // A deformable convolution; see conv/deform.cpp. The channels of a pixel of x are side by side.

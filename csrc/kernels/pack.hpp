@@ -173,6 +173,19 @@ template <int VECTORS, int STEP, class T>
 void gather_vectors(T* to, Index row_pitch, Index channels, const TapRun<T>* runs, int count,
                     const Slice<T>& slice) {
     const Index pitch = slice.x.stride[1];
+    const TapRun<T>& only = runs[0];
+    if (STEP == 1 && count == 1 && only.source && only.inside.begin == 0 &&
+        only.inside.end == VECTORS * kLanes<T>) {
+        // vectors of one line together: planes may crowd the sets of the cache
+        const T* from = only.source + only.column;
+        for (Index c = 0; c < channels; ++c, from += pitch, to += row_pitch) {
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; ++v) {
+                store(to + v * kLanes<T>, load(from + v * kLanes<T>));
+            }
+        }
+        return;
+    }
     for (int v = 0; v < VECTORS; ++v, to += kLanes<T>) {
         Source<T, STEP> sources[kLanes<T>];
         const int n = vector_sources(sources, runs, count, Index(v) * kLanes<T>);

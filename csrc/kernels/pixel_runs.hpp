@@ -23,8 +23,8 @@ struct RowRun {
     bool used[kMostSpacing];
 };
 
-// The runs of one vector of pixels.
-template <class T>
+// The runs of one vector of pixels. PAIRS: of pixels two apart, with those right behind them.
+template <class T, bool PAIRS = false>
 struct PixelRuns {
     RowRun<T> run[kLanes<T>];
     int count = 0;
@@ -39,10 +39,11 @@ struct PixelRuns {
             for (Index v = 0; v < spacing; ++v) {
                 const Index element = v * kLanes<T>;
                 const Index from = least(most(spacing * lane - element, 0), kLanes<T>);
-                const Index last = least(most(spacing * (end - 1) + 1 - element, 0), kLanes<T>);
+                const Index behind = spacing * (end - 1) + (PAIRS ? 2 : 1);
+                const Index last = least(most(behind - element, 0), kLanes<T>);
                 to.used[v] = from < last;
                 to.mask[v] = lane_mask<T>(int(from), int(last));
-                if (spacing == 2) to.mask[v] = even_mask<T>(to.mask[v]);
+                if (spacing == 2 && !PAIRS) to.mask[v] = even_mask<T>(to.mask[v]);
             }
             lane = end;
         }
@@ -60,6 +61,16 @@ struct PixelRuns {
                 if (of.used[0]) masked_store(row, zip_low<T>(v, Vec<T>{}), of.mask[0]);
                 if (of.used[1]) masked_store(row + kLanes<T>, zip_high<T>(v, Vec<T>{}), of.mask[1]);
             }
+        }
+    }
+
+    void store_pairs(T* to, Vec<T> even, Vec<T> odd) const {
+        const Vec<T> low = zip_low<T>(even, odd), high = zip_high<T>(even, odd);
+        for (int i = 0; i < count; ++i) {
+            const RowRun<T>& of = run[i];
+            T* row = to + of.offset;
+            if (of.used[0]) masked_store(row, low, of.mask[0]);
+            if (of.used[1]) masked_store(row + kLanes<T>, high, of.mask[1]);
         }
     }
 
