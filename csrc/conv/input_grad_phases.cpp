@@ -54,8 +54,11 @@ GradientParts parts_of(const Problem& problem, bool fast) {
 // Whether weights cannot be read, or packed, as outputs of that one product.
 template <class T>
 bool taps_lie_apart(const Problem& problem, const GradientParts& gradient, const View<const T>& w) {
-    return !gradient.parts.empty() && gradient.parts[0].all_taps &&
-           !taps_lie_together<T>(problem, w);
+    if constexpr (kHasTasks<T>) {
+        return !gradient.parts.empty() && gradient.parts[0].all_taps &&
+               !taps_lie_together<T>(problem, w);
+    }
+    return false;
 }
 
 // Where the packed weights of each part begin, behind the copy of turned weights.
