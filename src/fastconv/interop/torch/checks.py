@@ -17,9 +17,7 @@ from ...errors import FastconvError
 Sizes = tuple[int, ...]
 
 #: Integers whose sums are of their own dtype, modulo its size, as PyTorch adds them up.
-INTEGERS = {
-    torch.int8: "int8", torch.uint8: "uint8", torch.int16: "int16", torch.int32: "int32",
-}  # fmt: skip
+INTEGERS = {torch.int8, torch.uint8, torch.int16, torch.int32}
 DTYPES = {
     torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64,
     *INTEGERS,

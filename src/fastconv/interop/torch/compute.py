@@ -83,17 +83,18 @@ def forward(x: Any, w: Any, bias: Any, g: Geometry, last: bool) -> Any:
     image, compute, options = array(x), _FORWARD[g.spatial, g.transposed], g.options
     if bias is not None:
         options = {**options, "bias": array(bias)}
-    if x.dtype in INTEGERS:
-        options = {**options, "dtype": INTEGERS[x.dtype]}
+    narrow = x.dtype in INTEGERS
+    if narrow:  # modulo 2**32, what is wanted modulo 2**8 and 2**16 too
+        options = {**options, "dtype": "int32"}
     try:
         if not last:
-            return tensor(compute(image, array(w), **options))
-        y = compute(
-            image.transpose(TO_LAST[g.spatial]), array(w), layout=LAST[g.spatial], **options,
-        )  # fmt: skip
+            y = compute(image, array(w), **options)
+        else:
+            image, layout = image.transpose(TO_LAST[g.spatial]), LAST[g.spatial]
+            y = compute(image, array(w), layout=layout, **options).transpose(TO_FIRST[g.spatial])
     except FastconvError as error:
         raise ConvolutionError(str(error)) from error
-    return tensor(y.transpose(TO_FIRST[g.spatial]))
+    return tensor(y.astype(image.dtype, copy=False) if narrow else y)
 
 
 def input_grad(x_shape: Any, w: Any, gy: Any, g: Geometry, last: bool) -> Any:
