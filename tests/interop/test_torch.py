@@ -82,17 +82,20 @@ class TestMemory:
         )
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32])
-def test_integers_are_added_up_modulo_their_size(ways: Ways, dtype: Any) -> None:
-    info = torch.iinfo(dtype)
-    x, w = (
-        torch.randint(info.min, info.max, shape, dtype=dtype, generator=torch.manual_seed(3))
-        for shape in ((2, 3, 6, 6), (4, 3, 3, 3))
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32], ids=str)
+def test_integers_are_added_up_modulo_their_size(ways: Ways, dtype: Any, layout: Any) -> None:
+    info, generator = torch.iinfo(dtype), torch.manual_seed(3)
+    x, w, bias = (
+        torch.randint(info.min, info.max, shape, dtype=dtype, generator=generator)
+        for shape in ((2, 3, 6, 6), (4, 3, 3, 3), (4,))
     )
-    y = fct.conv2d(x, w)
+    x = x.to(memory_format=layout)
+    y = fct.conv2d(x, w, bias)
     assert y.dtype == dtype
-    assert torch.equal(y, fct.conv2d(x.long(), w.long()).to(dtype))
-    assert torch.equal(y, functional.conv2d(x, w))
+    assert y.is_contiguous(memory_format=layout)
+    assert torch.equal(y, fct.conv2d(x.long(), w.long(), bias.long()).to(dtype))
+    assert torch.equal(y, functional.conv2d(x, w, bias))
     assert ways.names == ["forward"] * 2
 
 
