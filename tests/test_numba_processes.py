@@ -53,6 +53,26 @@ print("same")
     assert run_script(source) == "same"
 
 
+def test_openmps_number_of_threads_stays_the_callers() -> None:
+    """Which it shares with PyTorch and others, and which Numba sets where it starts its threads."""
+    script = """
+    import ctypes
+    try:
+        openmp = ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        print("no GNU OpenMP")
+        raise SystemExit
+    openmp.omp_set_num_threads(3)
+    conv(4)
+    import numba
+    print(numba.threading_layer(), openmp.omp_get_max_threads())
+    """
+    found = run_script(SETUP + textwrap.dedent(script), NUMBA_THREADING_LAYER="omp")
+    if found == "no GNU OpenMP":
+        pytest.skip(found)
+    assert found == "omp 3"
+
+
 @pytest.mark.parametrize("layer", ["default", "workqueue"])
 def test_eight_python_threads_at_once(layer: str) -> None:
     """From the very first call on, when the layer is not known yet; workqueue must not abort."""

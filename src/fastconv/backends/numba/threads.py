@@ -15,6 +15,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 
@@ -71,6 +72,18 @@ def _masked(threads: int) -> Iterator[None]:
         numba.set_num_threads(before)
 
 
+def _start() -> None:
+    """Have Numba start its threads, and set OpenMP's number of them: call it on another thread.
+
+    OpenMP keeps that number by thread. On the caller's it would be that of PyTorch and all others
+    that share the library, whatever ``torch.set_num_threads`` had said.
+    """
+    # a version of TBB that Numba passes over is no concern of whoever convolves
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        numba.get_num_threads()
+
+
 def start() -> bool:
     """Start Numba's threads unless they are; say once why where that fails, and return False."""
     global _broken
@@ -80,10 +93,8 @@ def start() -> bool:
         if _broken:
             return False
         try:
-            # a version of TBB that Numba passes over is no concern of whoever convolves
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                numba.get_num_threads()
+            with ThreadPoolExecutor(1) as other:
+                other.submit(_start).result()
             return True
         except ValueError as error:
             _broken, reason = True, " ".join(str(error).split())

@@ -10,6 +10,7 @@ torch.Size([1, 4, 6, 6])
 1
 """
 
+from .checks import ConvolutionError
 from .functional import (
     conv1d,
     conv2d,
@@ -18,7 +19,6 @@ from .functional import (
     conv_transpose2d,
     conv_transpose3d,
 )
-from .geometry import ConvolutionError
 from .overriding import Calls, override
 
 __all__ = [

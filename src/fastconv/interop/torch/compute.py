@@ -15,7 +15,8 @@ import fastconv
 
 from ...dtypes import as_dtype
 from ...errors import FastconvError
-from .geometry import INTEGERS, ConvolutionError, Geometry
+from .checks import INTEGERS, ConvolutionError
+from .geometry import Geometry
 
 #: Axes of images, channels first, where they lie channels last; and the way back.
 TO_LAST = {1: (0, 2, 1), 2: (0, 2, 3, 1), 3: (0, 2, 3, 4, 1)}
@@ -34,6 +35,7 @@ def _families(name: str) -> dict[tuple[int, bool], Any]:
     }
 
 
+_from_numpy = torch.from_numpy
 _FORWARD, _INPUT_GRAD, _WEIGHT_GRAD = map(_families, ("", "_input_grad", "_weight_grad"))
 
 
@@ -46,9 +48,11 @@ def array(tensor: Any) -> Any:
 
 def tensor(array: Any) -> Any:
     """View an array as a tensor."""
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    if (
+        array.dtype.kind == "V"
+    ):  # bfloat16, the only dtype here that NumPy has not; its name is slow
+        return _from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return _from_numpy(array)
 
 
 def lies_last(tensor: Any) -> bool:
@@ -76,20 +80,21 @@ def channels_last(first: Any, second: Any) -> bool:
 
 def forward(x: Any, w: Any, bias: Any, g: Geometry, last: bool) -> Any:
     """Convolve batches, `last`: the result lies channels last."""
-    image, addend = array(x), None if bias is None else array(bias)
-    compute, options = _FORWARD[g.spatial, g.transposed], g.options
-    if x.dtype in INTEGERS:
-        options = {**options, "dtype": INTEGERS[x.dtype]}
+    image, compute, options = array(x), _FORWARD[g.spatial, g.transposed], g.options
+    if bias is not None:
+        options = {**options, "bias": array(bias)}
+    narrow = x.dtype in INTEGERS
+    if narrow:  # modulo 2**32, what is wanted modulo 2**8 and 2**16 too
+        options = {**options, "dtype": "int32"}
     try:
         if not last:
-            return tensor(compute(image, array(w), bias=addend, **options))
-        y = compute(
-            image.transpose(TO_LAST[g.spatial]), array(w), bias=addend, layout=LAST[g.spatial],
-            **options,
-        )  # fmt: skip
+            y = compute(image, array(w), **options)
+        else:
+            image, layout = image.transpose(TO_LAST[g.spatial]), LAST[g.spatial]
+            y = compute(image, array(w), layout=layout, **options).transpose(TO_FIRST[g.spatial])
     except FastconvError as error:
         raise ConvolutionError(str(error)) from error
-    return tensor(y.transpose(TO_FIRST[g.spatial]))
+    return tensor(y.astype(image.dtype, copy=False) if narrow else y)
 
 
 def input_grad(x_shape: Any, w: Any, gy: Any, g: Geometry, last: bool) -> Any:

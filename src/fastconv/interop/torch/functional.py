@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from . import compute
+from . import compute, eager
 from .geometry import prepare, prepared
-from .operators import Described, convolution
+from .operators import convolution
 from .ways import check_device, is_differentiated, is_eager, is_transformed
 
 
@@ -41,10 +41,10 @@ def _call(
     """Convolve a batch or one image, the shortest way that serves."""
     if torch.is_autocast_enabled("cpu"):
         x, w, bias = _autocast(x, w, bias)
-    eager = is_eager(x, w, bias)
-    if not eager:
+    at_once = is_eager(x, w, bias)
+    if not at_once:
         check_device(x, w, bias)
-    describe = prepared if eager else prepare
+    describe = prepared if at_once else prepare
     g, batched = describe(
         spatial, transposed, x.shape, w.shape, None if bias is None else bias.shape,
         (x.dtype, w.dtype, None if bias is None else bias.dtype),
@@ -52,10 +52,10 @@ def _call(
     )  # fmt: skip
     if not batched:
         x = x.unsqueeze(0)
-    if not eager or is_transformed():
+    if not at_once or is_transformed():
         y = convolution(x, w, bias, *g.attributes)
     elif is_differentiated(x, w, bias):
-        y = Described.apply(x, w, bias, g)
+        y = eager.convolution(x, w, bias, g)
     else:
         y = compute.forward(x, w, bias, g, compute.channels_last(x, w))
     return y if batched else y.squeeze(0)

@@ -18,19 +18,16 @@ wherever PyTorch traces.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from . import batching, compute
-from .geometry import ConvolutionError, Geometry, check_dtypes, geometry, known_geometry
-from .ways import PLAIN, is_differentiated, is_eager, is_forward_mode, is_transformed
+from .checks import ConvolutionError, check_dtypes
+from .geometry import Geometry, geometry, known_geometry
+from .registration import functions, register, way
+from .ways import PLAIN, is_forward_mode
 
-_ATTRIBUTES = (
-    "SymInt[] stride, SymInt[] padding, SymInt[] dilation, bool transposed, "
-    "SymInt[] output_padding, SymInt groups"
-)
 #: Gradients of the attributes.
 _NO_GRADIENTS = (None,) * 6
 _FORMATS = {3: torch.contiguous_format, 4: torch.channels_last, 5: torch.channels_last_3d}
@@ -60,28 +57,12 @@ def _blank(shape: Any, like: Any, last: bool) -> Any:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
-def _way(functions: Any, operator: Any, *operands: Any) -> Any:
-    """Return what takes a call the shortest way."""
-    if is_eager(*operands):
-        if is_transformed():
-            return functions.transformed.apply
-        return functions.eager.apply if is_differentiated(*operands) else functions.kernel
-    return functions.eager.apply if is_forward_mode() else operator
-
-
-def _computed(name: str, kernel: Any, *call: Any) -> Any:
-    """Compute what a `Function` does forwards, or have it traced where its tensors are."""
-    if is_eager(*(operand for operand in call if isinstance(operand, torch.Tensor))):
-        return kernel(*call)
-    return getattr(torch.ops.fastconv, name).default(*call)
-
-
 # y = C(x, w, bias)
 
 
 def convolution(x: Any, w: Any, bias: Any, *attributes: Any) -> Any:
     """Convolve batches; a transposed convolution's weight is (C, K/groups, ...)."""
-    run = _way(_CONVOLUTION, torch.ops.fastconv.convolution.default, x, w, bias)
+    run = way(_CONVOLUTION, torch.ops.fastconv.convolution.default, x, w, bias)
     return run(x, w, bias, *attributes)
 
 
@@ -101,7 +82,8 @@ def _keep_convolution(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _save(ctx, x, w)
 
 
-def _convolution_grads(ctx: Any, g: Any) -> tuple[Any, ...]:
+def convolution_grads(ctx: Any, g: Any) -> tuple[Any, ...]:
+    """Gradients of what `ctx` keeps of a call, and of its attributes."""
     x, w = ctx.saved_tensors
     for_x, for_w, for_bias = ctx.needs_input_grad[:3]
     return (
@@ -112,7 +94,8 @@ def _convolution_grads(ctx: Any, g: Any) -> tuple[Any, ...]:
     )
 
 
-def _convolution_tangent(ctx: Any, dx: Any, dw: Any, dbias: Any, *_: Any) -> Any:
+def convolution_tangent(ctx: Any, dx: Any, dw: Any, dbias: Any, *_: Any) -> Any:
+    """Tangent of y."""
     x, w = ctx.saved_tensors
     terms = []
     if dx is not None:
@@ -130,7 +113,7 @@ def _convolution_tangent(ctx: Any, dx: Any, dw: Any, dbias: Any, *_: Any) -> Any
 
 def input_grad(x_size: Any, w: Any, gy: Any, *attributes: Any) -> Any:
     """Gradient of a convolution's input, of size `x_size`."""
-    run = _way(_INPUT_GRAD, torch.ops.fastconv.convolution_input_grad.default, w, gy)
+    run = way(_INPUT_GRAD, torch.ops.fastconv.convolution_input_grad.default, w, gy)
     return run(x_size, w, gy, *attributes)
 
 
@@ -175,7 +158,7 @@ def _input_grad_tangent(ctx: Any, _: Any, dw: Any, dgy: Any, *__: Any) -> Any:
 
 def weight_grad(x: Any, w_size: Any, gy: Any, *attributes: Any) -> Any:
     """Gradient of a convolution's weight, of size `w_size`."""
-    run = _way(_WEIGHT_GRAD, torch.ops.fastconv.convolution_weight_grad.default, x, gy)
+    run = way(_WEIGHT_GRAD, torch.ops.fastconv.convolution_weight_grad.default, x, gy)
     return run(x, w_size, gy, *attributes)
 
 
@@ -222,95 +205,28 @@ def _save(ctx: Any, *operands: Any) -> None:
         ctx.save_for_forward(*operands)
 
 
-class _Functions(NamedTuple):
-    """What computes one of the three, and its derivatives."""
-
-    kernel: Any
-    #: `autograd.Function`s: the form that is quick to call, and the one that `torch.func` takes.
-    eager: Any
-    transformed: Any
-
-
-def _functions(
-    name: str, kernel: Any, keep: Any, backward: Any, jvp: Any, rule: Any, call: Any
-) -> _Functions:
-    """Make the two forms of a function; they differ in how PyTorch calls them alone."""
-    forward = partial(_computed, name, kernel)
-
-    def kept(ctx: Any, *inputs: Any) -> Any:
-        output = forward(*inputs)
-        keep(ctx, inputs, output)
-        return output
-
-    derivatives = {"backward": staticmethod(backward), "jvp": staticmethod(jvp)}
-    eager = type(name, (torch.autograd.Function,), {"forward": staticmethod(kept), **derivatives})
-    transformed = type(
-        name, (torch.autograd.Function,),
-        {"forward": staticmethod(forward), "setup_context": staticmethod(keep),
-         "vmap": staticmethod(partial(rule, call)), **derivatives},
-    )  # fmt: skip
-    return _Functions(kernel, eager, transformed)
-
-
-_CONVOLUTION = _functions(
-    "convolution", _convolution, _keep_convolution, _convolution_grads, _convolution_tangent,
+_CONVOLUTION = functions(
+    "convolution", _convolution, _keep_convolution, convolution_grads, convolution_tangent,
     batching.convolution, convolution,
 )  # fmt: skip
-_INPUT_GRAD = _functions(
+_INPUT_GRAD = functions(
     "convolution_input_grad", _input_grad, _keep_input_grad, _input_grad_grads,
     _input_grad_tangent, batching.input_grad, input_grad,
 )  # fmt: skip
-_WEIGHT_GRAD = _functions(
+_WEIGHT_GRAD = functions(
     "convolution_weight_grad", _weight_grad, _keep_weight_grad, _weight_grad_grads,
     _weight_grad_tangent, batching.weight_grad, weight_grad,
 )  # fmt: skip
 
-
-class Described(torch.autograd.Function):  # type: ignore[misc]
-    """C in eager mode of a call that is described already: its checks are not made again."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Any, w: Any, bias: Any, g: Geometry) -> Any:
-        """Compute y."""
-        y = compute.forward(x, w, bias, g, compute.channels_last(x, w))
-        ctx.attributes, ctx.y_shape = g.attributes, g.y_shape
-        _save(ctx, x, w)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        """Return gradients of the operands."""
-        return _convolution_grads(ctx, g)[:4]
-
-    jvp = staticmethod(_convolution_tangent)
-
-
-def _register(name: str, operands: str, functions: _Functions, fake: Any, rule: Any) -> None:
-    """Define the operator that PyTorch traces, by the rules of the functions."""
-    qualified, function = f"fastconv::{name}", functions.transformed
-    operator = torch.library.custom_op(
-        qualified,
-        functions.kernel,
-        mutates_args=(),
-        device_types="cpu",
-        schema=f"({operands}, {_ATTRIBUTES}) -> Tensor",
-    )
-    operator.register_fake(fake)
-    operator.register_autograd(function.backward, setup_context=function.setup_context)
-    if hasattr(torch.library, "register_vmap"):  # PyTorch 2.4 has none
-        call = getattr(torch.ops.fastconv, name).default
-        torch.library.register_vmap(qualified, partial(rule, call))
-
-
-_register(
+register(
     "convolution", "Tensor input, Tensor weight, Tensor? bias",
     _CONVOLUTION, _fake_convolution, batching.convolution,
 )  # fmt: skip
-_register(
+register(
     "convolution_input_grad", "SymInt[] input_size, Tensor weight, Tensor grad_output",
     _INPUT_GRAD, _fake_input_grad, batching.input_grad,
 )  # fmt: skip
-_register(
+register(
     "convolution_weight_grad", "Tensor input, SymInt[] weight_size, Tensor grad_output",
     _WEIGHT_GRAD, _fake_weight_grad, batching.weight_grad,
 )  # fmt: skip

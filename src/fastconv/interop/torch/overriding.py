@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from . import compute
-from .geometry import ConvolutionError, Geometry, check_dtypes, known_geometry
+from .checks import ConvolutionError, check_dtypes
+from .geometry import Geometry, known_geometry
 
 #: PyTorch's own kernels, which serve all devices, by the key they are registered for.
 _OWN = torch._C.DispatchKey.CompositeExplicitAutograd

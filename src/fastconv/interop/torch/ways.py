@@ -8,7 +8,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
-from .geometry import ConvolutionError
+from .checks import ConvolutionError
 
 #: Tensors that are nothing else: subclasses have ways of their own.
 PLAIN = {torch.Tensor, torch.nn.Parameter}
@@ -43,9 +43,14 @@ def is_eager(*operands: Any) -> bool:
     return True
 
 
+def has_tangents() -> bool:
+    """Whether tangents may be propagated through eager operands."""
+    return bool(forward_ad._current_level >= 0)
+
+
 def is_forward_mode() -> bool:
     """Whether tangents may be propagated, which custom operators drop without a word."""
-    return not is_compiling() and forward_ad._current_level >= 0
+    return not is_compiling() and has_tangents()
 
 
 def is_transformed() -> bool:
