@@ -186,17 +186,46 @@ def test_arrays_that_are_not_those_of_the_call(monkeypatch: pytest.MonkeyPatch) 
         jax.block_until_ready(target(right, conv[:-1])(x, w))
 
 
+X_STRIDE, W_STRIDE, OFFSETS = 28, 33, 46  # among the numbers
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "message"),
+    [
+        (0, 5, "result is 5"), (1, 9, "spatial is 9"), (2, 8, "dtype is 8"), (5, 9, "tion is 9"),
+        (6, 3, "not those of the call"), (7, 6, "not those of the call"),  # n, c
+        (2, 1, "not those of the call"),  # float64
+        *((at, step, "not those of the call") for at in (X_STRIDE, W_STRIDE)
+          for step in (-(2**63), -1, 2**20)),
+        (X_STRIDE, 2**61, "below"), (X_STRIDE + 3, 2**59, "address space"),
+        *((OFFSETS + array, offset, "not those of the call") for array in range(3)
+          for offset in (-1, 1, 2**62, -(2**63))),
+    ],
+)  # fmt: skip
+def test_numbers_that_reach_beyond_the_arrays(
+    place: int, number: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jax_calls.take("ffi", monkeypatch)
+    x, w = draw(CASE, "float32", "integers")
+    numbers = ways_of(x, w)
+    assert number != numbers[place]
+    numbers[place] = number
+    right = jax.ShapeDtypeStruct((2, 4, 8, 9), "float32")
+    with pytest.raises(Exception, match=message):
+        jax.block_until_ready(target(right, numbers)(x, w))
+
+
 def ways_of(x: Any, w: Any) -> list[int]:
     """The numbers that describe CASE."""
     seen: list[list[int]] = []
-    numbers = ways.plain_call.numbers
+    numbers = ways.foreign.numbers
 
     def keeping(*arguments: Any) -> list[int]:
         seen.append(numbers(*arguments))
         return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ways.plain_call, "numbers", keeping)
+        patch.setattr(ways.foreign, "numbers", keeping)
         jax.jit(CASE.ours()).lower(x, w)
     return seen[0]
 
