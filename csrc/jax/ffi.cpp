@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 #include "capi/fastconv_capsule.h"
@@ -21,67 +22,72 @@ using Numbers = ffi::Span<const Index>;
 
 const fastconv_api* fastconv = nullptr;
 
-// A call as interop/jax/ways.py writes it into the compiled program: the fields of a problem, then
-// those of options, in their order and without sizes of structs; then where in the buffers of a, b
-// and out their elements with index 0 everywhere are.
-constexpr std::size_t kNumbers = 10 + 6 * FASTCONV_MAX_SPATIAL + 3 * FASTCONV_MAX_RANK + 3 + 3;
+// A call as interop/jax/foreign.py writes it into the compiled program: the fields of a problem,
+// then those of options, in their order and without sizes of structs; then where in the buffers of
+// a, b and out their elements with index 0 everywhere are.
+constexpr std::size_t kCodes = 6, kSizes = 4 + 6 * FASTCONV_MAX_SPATIAL + 3 * FASTCONV_MAX_RANK;
+constexpr std::size_t kOptions = kCodes + kSizes, kPlaces = kOptions + 3, kNumbers = kPlaces + 3;
+constexpr std::size_t kFirstSize = offsetof(fastconv_problem, n);
+static_assert(sizeof(fastconv_problem) == kFirstSize + kSizes * sizeof(Index));
 
 struct Call {
-    fastconv_problem problem{};
-    fastconv_options options{};
-    Index place[3];
+    fastconv_problem problem;
+    fastconv_options options;
+    const Index* place;
 
-    explicit Call(Numbers numbers) : next_(numbers.begin()) {
-        fastconv_problem& p = problem;
-        p.struct_size = sizeof p;
-        read(p.result, p.spatial, p.dtype, p.layout, p.pad_mode, p.activation);
-        read(p.n, p.c, p.k, p.groups, p.image, p.kernel, p.stride, p.dilation, p.pad_before);
-        read(p.pad_after, p.x_stride, p.w_stride, p.y_stride);
+    explicit Call(const Index* numbers) : place(numbers + kPlaces) {
+        const auto code = [&](std::size_t index) { return std::int32_t(numbers[index]); };
+        problem.struct_size = sizeof problem;
+        problem.result = code(0);
+        problem.spatial = code(1);
+        problem.dtype = code(2);
+        problem.layout = code(3);
+        problem.pad_mode = code(4);
+        problem.activation = code(5);
+        std::memcpy(reinterpret_cast<char*>(&problem) + kFirstSize, numbers + kCodes,
+                    kSizes * sizeof(Index));
         options.struct_size = sizeof options;
-        read(options.threads, options.precision, options.workspace, place);
+        options.threads = code(kOptions);
+        options.precision = code(kOptions + 1);
+        options.workspace = numbers[kOptions + 2];
     }
-
-  private:
-    template <class... F>
-    void read(F&... fields) {
-        (read_one(fields), ...);
-    }
-    template <class N>
-    void read_one(N& number) {
-        number = N(*next_++);
-    }
-    template <class N, std::size_t SIZE>
-    void read_one(N (&numbers)[SIZE]) {
-        for (N& number : numbers) read_one(number);
-    }
-
-    const Index* next_;
 };
 
-// One of the three arrays, of a problem that the library has found no fault with.
+// (image + pads - (kernel - 1) * dilation - 1) / stride + 1: fastconv_output_size without its
+// checks, which fastconv_run makes in any case; 0 of what has no such number.
+Index outputs_along(const fastconv_problem& p, int axis) {
+    Index padded, reach;
+    if (p.kernel[axis] < 1 || p.stride[axis] < 1 ||
+        __builtin_add_overflow(p.image[axis], p.pad_before[axis], &padded) ||
+        __builtin_add_overflow(padded, p.pad_after[axis], &padded) ||
+        __builtin_mul_overflow(p.kernel[axis] - 1, p.dilation[axis], &reach) ||
+        __builtin_sub_overflow(padded, reach, &padded) || padded < 1) {
+        return 0;
+    }
+    return (padded - 1) / p.stride[axis] + 1;
+}
+
+// One of the three arrays.
 struct Array {
     Index shape[FASTCONV_MAX_RANK];
     const Index* stride;
-    Index item;  // bytes of an element
-
-    Array(Index outer, Index channels, const Index* image, const Index* strides, Index bytes)
-        : shape{outer, channels}, stride(strides), item(bytes) {
-        std::copy_n(image, FASTCONV_MAX_SPATIAL, shape + 2);
-    }
+    int log_bytes;  // of an element
 
     // Its element at `place`, the one with index 0 everywhere; false where some of it is not in the
-    // buffer.
+    // buffer. Sizes that are no sizes are those of nothing: then fastconv_run computes nothing.
     bool find(ffi::AnyBuffer& buffer, Index place, int rank, void** first) const {
         *first = buffer.untyped_data();
-        if (std::find(shape, shape + rank, 0) != shape + rank) return true;
-        const Index elements = Index(buffer.size_bytes()) / item;
+        if (std::any_of(shape, shape + rank, [](Index size) { return size < 1; })) return true;
+        const Index elements = Index(buffer.size_bytes()) >> log_bytes;
         if (place < 0 || place >= elements || stride[0] == FASTCONV_CONTIGUOUS) return false;
+        *first = static_cast<char*>(*first) + (place << log_bytes);
         Index low = place, high = place;
         for (int axis = 0; axis < rank; ++axis) {
-            const Index last = (shape[axis] - 1) * stride[axis];
-            (last < 0 ? low : high) += last;
+            Index last;
+            if (__builtin_mul_overflow(shape[axis] - 1, stride[axis], &last)) return false;
+            Index& end = last < 0 ? low : high;
+            if (__builtin_add_overflow(end, last, &end)) return false;
         }
-        *first = static_cast<char*>(*first) + place * item;
         return low >= 0 && high < elements;
     }
 };
@@ -97,31 +103,42 @@ ffi::Error error(fastconv_status status) {
                       "fastconv: not enough memory for the convolution's scratch");
 }
 
+// Says what is wrong with a call whose arrays are not to be touched.
+ffi::Error refused(const fastconv_problem& problem) {
+    Index sizes[FASTCONV_MAX_SPATIAL];
+    const fastconv_status status = fastconv->output_size(&problem, sizes);
+    return status == FASTCONV_OK ? invalid("the arrays are not those of the call") : error(status);
+}
+
 ffi::Error convolve(ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::Result<ffi::AnyBuffer> result,
                     Numbers numbers) {
     if (numbers.size() != kNumbers) return invalid("not a call of this version");
-    const Call call(numbers);
+    const Call call(numbers.begin());
     const fastconv_problem& p = call.problem;
-    Index outputs[FASTCONV_MAX_SPATIAL] = {};
-    const fastconv_status checked = fastconv->output_size(&p, outputs);
-    if (checked != FASTCONV_OK) return error(checked);
-    constexpr Index kItem[] = {4, 8, 1, 1, 2, 2, 2, 2};
-    const Index item = kItem[p.dtype];
-    const Array x(p.n, p.c, p.image, p.x_stride, item);
-    const Array w(p.k, p.c / p.groups, p.kernel, p.w_stride, item);
-    const Array y(p.n, p.k, outputs, p.y_stride, item);
-    Array arrays[] = {x, w, y};  // a, b, out
-    if (p.result == FASTCONV_X) arrays[0] = y, arrays[2] = x;
-    if (p.result == FASTCONV_W) arrays[1] = y, arrays[2] = w;
-    if (p.dtype >= FASTCONV_INT8 && p.dtype <= FASTCONV_UINT16) arrays[2].item = 4;
-    ffi::AnyBuffer* const buffers[] = {&a, &b, &*result};
-    void* data[3];
-    for (int i = 0; i < 3; ++i) {
-        if (!arrays[i].find(*buffers[i], call.place[i], p.spatial + 2, &data[i])) {
-            return invalid("the arrays are not those of the call");
-        }
+    constexpr int kLogBytes[] = {2, 3, 0, 0, 1, 1, 1, 1};
+    const bool known = p.dtype >= FASTCONV_FLOAT32 && p.dtype <= FASTCONV_BFLOAT16 &&
+                       p.spatial >= 1 && p.spatial <= FASTCONV_MAX_SPATIAL && p.groups > 0;
+    if (!known) return refused(p);
+    const int log_bytes = kLogBytes[p.dtype];
+    Array x{{p.n, p.c}, p.x_stride, log_bytes}, y{{p.n, p.k}, p.y_stride, log_bytes};
+    Array w{{p.k, p.c / p.groups}, p.w_stride, log_bytes};
+    for (int axis = 0; axis < p.spatial; ++axis) {
+        x.shape[2 + axis] = p.image[axis];
+        w.shape[2 + axis] = p.kernel[axis];
+        y.shape[2 + axis] = outputs_along(p, axis);
     }
-    return error(fastconv->run(&p, &call.options, data[0], data[1], nullptr, data[2]));
+    if (p.dtype >= FASTCONV_INT8 && p.dtype <= FASTCONV_UINT16) y.log_bytes = 2;
+    const Array& first = p.result == FASTCONV_X ? y : x;
+    const Array& second = p.result == FASTCONV_W ? y : w;
+    const Array& out = p.result == FASTCONV_X ? x : p.result == FASTCONV_W ? w : y;
+    const int rank = p.spatial + 2;
+    const Index* place = call.place;
+    void *a_data, *b_data, *out_data;
+    if (!first.find(a, place[0], rank, &a_data) || !second.find(b, place[1], rank, &b_data) ||
+        !out.find(*result, place[2], rank, &out_data)) {
+        return refused(p);
+    }
+    return error(fastconv->run(&p, &call.options, a_data, b_data, nullptr, out_data));
 }
 
 // What XLA's own part of a call costs: see benchmarks/adapters/jax.py.
