@@ -60,10 +60,13 @@ def test_a_target_newer_than_the_installed_jax(monkeypatch: pytest.MonkeyPatch) 
     assert "(0, 0)" in reason
 
 
-def test_ffi_computes_all_three_results_without_python(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_ffi_computes_all_three_results_without_python(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jax_calls.take("ffi", monkeypatch)
     monkeypatch.setattr(ways, "compute", None)
-    x, w = draw(CASE, "float32", "integers")
+    x, w = draw(CASE, dtype, "integers")
     gy = CASE.theirs()(x, w)
     text = jax.jit(gradient).lower(x, w, gy).as_text()
     assert text.count(f"@{ways.TARGET}") == 2
