@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include <algorithm>
+#include <cfenv>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -92,6 +93,21 @@ struct Array {
     }
 };
 
+// XLA's threads flush subnormals; the library's do not, and results are to be theirs.
+class DefaultArithmetic {
+  public:
+    DefaultArithmetic() {
+        std::fegetenv(&kept_);
+        std::fesetenv(FE_DFL_ENV);
+    }
+    ~DefaultArithmetic() { std::fesetenv(&kept_); }
+    DefaultArithmetic(const DefaultArithmetic&) = delete;
+    DefaultArithmetic& operator=(const DefaultArithmetic&) = delete;
+
+  private:
+    std::fenv_t kept_;
+};
+
 ffi::Error invalid(const char* what) {
     return ffi::Error::InvalidArgument(std::string("fastconv: ") + what);
 }
@@ -138,6 +154,7 @@ ffi::Error convolve(ffi::AnyBuffer a, ffi::AnyBuffer b, ffi::Result<ffi::AnyBuff
         !out.find(*result, place[2], rank, &out_data)) {
         return refused(p);
     }
+    const DefaultArithmetic during;
     return error(fastconv->run(&p, &call.options, a_data, b_data, nullptr, out_data));
 }
 

@@ -167,6 +167,26 @@ def test_callbacks_do_not_wait_for_threads_that_wait_for_them() -> None:
     assert printed.strip() == "done"
 
 
+SUBNORMALS = """
+import jax, numpy as np, fastconv
+from fastconv.interop.jax import conv_general_dilated
+x, w = np.full((1, 8, 128, 128), 1e-40, "f4"), np.ones((8, 8, 1, 1), "f4")
+with fastconv.options(threads=2):  # workers are made by one of XLA's threads, which flush
+    for _ in range(5):
+        conv = jax.jit(lambda x, w: conv_general_dilated(x, w, (1, 1), "VALID"))
+        print(*np.unique(conv(x, w)))
+for _ in range(20):
+    print(*np.unique(fastconv.conv2d(x, w, threads=2, backend="native")))
+"""
+
+
+def test_subnormals_are_not_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither inside of XLA nor, afterwards, by workers that its threads have made."""
+    jax_calls.take("ffi", monkeypatch)
+    printed = processes.run(SUBNORMALS, environment={ways.VARIABLE: "ffi"})
+    assert set(printed.split()) == {str(np.float32(8) * np.float32(1e-40))}
+
+
 def test_other_platforms_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     x, w = draw(CASE, "float32", "integers")
     traced = jax.jit(CASE.ours()).trace(x, w)
