@@ -1,6 +1,7 @@
 #include "thread_pool.hpp"
 
 #include <algorithm>
+#include <cfenv>
 #include <exception>
 #include <new>
 #include <thread>
@@ -264,6 +265,8 @@ void ThreadPool::grow(int workers) {
 void ThreadPool::work(Worker& self) {
     self.begin();
     depth() = 1;
+    // not that of the thread which happened to make this one: XLA's flush subnormals
+    std::fesetenv(FE_DFL_ENV);
     for (;;) {
         const std::uint32_t seen = events_.load();
         const auto changed = [&] { return events_.load() != seen; };

@@ -243,6 +243,25 @@ def test_transposed_with_bias_and_plans() -> None:
         assert_same_bits(plan(x), got, f"{c} channels, {options}")
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_transposed_larger_than_its_copies(dtype: str) -> None:
+    """Rows and columns before the first copy of the kernel are written, too."""
+    rng = np.random.default_rng(2)
+    w = rng.integers(-2, 3, (8, 1, 3, 3)).astype(dtype)
+    for layout, *more in itertools.product(("NCHW", "NHWC"), range(4), range(4)):
+        shape = (1, 8, 6, 7) if layout == "NCHW" else (1, 6, 7, 8)
+        x = rng.integers(-2, 3, shape).astype(dtype)
+        for pad in (0, "same_lower"):
+            options: dict[str, Any] = {
+                "stride": 2, "groups": 8, "layout": layout, "pad": pad,
+                "output_shape": (13 + more[0], 15 + more[1]),
+            }  # fmt: skip
+            want = fastconv.conv_transpose2d(x, w, backend="reference", **options)
+            got = np.full_like(want, np.nan)
+            fastconv.conv_transpose2d(x, w, backend="native", out=got, **options)
+            np.testing.assert_array_equal(got, want, str(options))
+
+
 def test_names() -> None:
     for case in (layer(32, 56, 56, 2), last(layer(32, 56, 56, 2))):
         for stride, name in ((1, "depthwise"), (2, "input_grad_depthwise")):

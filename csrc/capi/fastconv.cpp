@@ -37,7 +37,8 @@ void require_processor() {
 
 void check_pointer(const char* name, const void* data, Index elements, Index alignment) {
     if (!data && elements > 0) fail(FASTCONV_ERROR_NULL, "%s is null", name);
-    if (reinterpret_cast<std::uintptr_t>(data) % std::uintptr_t(alignment) == 0) return;
+    // a power of two
+    if ((reinterpret_cast<std::uintptr_t>(data) & std::uintptr_t(alignment - 1)) == 0) return;
     fail(FASTCONV_ERROR_MEMORY, "%s is misaligned: its address must be a multiple of %" PRId64,
          name, alignment);
 }

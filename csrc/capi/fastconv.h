@@ -157,8 +157,9 @@ typedef struct fastconv_problem {
     int64_t kernel[FASTCONV_MAX_SPATIAL];     /* sizes of w: no default */
     int64_t stride[FASTCONV_MAX_SPATIAL];     /* [1] */
     int64_t dilation[FASTCONV_MAX_SPATIAL];   /* [1] */
-    int64_t pad_before[FASTCONV_MAX_SPATIAL]; /* border of x, at least 0 [0] */
-    int64_t pad_after[FASTCONV_MAX_SPATIAL];  /* [0] */
+    /* Border of x. Negative for FASTCONV_X alone: so many pixels of gx that y has not read. [0] */
+    int64_t pad_before[FASTCONV_MAX_SPATIAL];
+    int64_t pad_after[FASTCONV_MAX_SPATIAL];
     /* In elements: x and gx (n, c, image axes), w and gw (k, c/groups, kernel axes), y and gy
      * (n, k, image axes), whatever the layout; `spatial` + 2 of them are read. [CONTIGUOUS] */
     int64_t x_stride[FASTCONV_MAX_RANK];

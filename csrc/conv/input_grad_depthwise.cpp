@@ -53,10 +53,10 @@ bool takes(const Problem& problem) {
     if (problem.groups != problem.c || problem.k != problem.c || problem.c == 1) return false;
     if (problem.pad_mode != PadMode::kConstant || problem.p < 1 || problem.q < 1) return false;
     if (is_strided(problem)) {
-        // planes are read with masks
-        return problem.r == 3 && problem.s == 3 && problem.stride_h == 2 && problem.stride_w == 2 &&
-               problem.dilation_h == 1 && problem.dilation_w == 1 &&
-               problem.activation == Activation::kNone &&
+        // planes are read with masks; the first pair of rows is not before gy
+        return problem.pad_top >= 0 && problem.pad_left >= 0 && problem.r == 3 && problem.s == 3 &&
+               problem.stride_h == 2 && problem.stride_w == 2 && problem.dilation_h == 1 &&
+               problem.dilation_w == 1 && problem.activation == Activation::kNone &&
                (problem.channels_last || kernels_for<T>().has_masks);
     }
     if (before(problem.r, problem.dilation_h, problem.pad_top) < 0 ||

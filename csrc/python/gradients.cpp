@@ -70,14 +70,14 @@ void run_input_grad(const Problem& problem, const InputGradOperands<T>& arrays,
 
 void input_grad(const Problem& problem, const py::array& gy, const py::array& w,
                 const py::object& bias, const py::array& gx, const Resources& resources) {
-    with_float(problem.element, [&](auto zero) {
+    with_any_float(problem.element, [&](auto zero) {
         using T = decltype(zero);
         run_input_grad(problem, input_grad_operands<T>(problem, gy, w, bias, gx), resources);
     });
 }
 
 py::tuple input_grad_algorithm(const Problem& problem, const Resources& resources, bool packed) {
-    return with_float(problem.element, [&](auto zero) {
+    return with_any_float(problem.element, [&](auto zero) {
         const auto& chosen = choose_input_grad<decltype(zero)>(problem);
         const Footprint footprint = chosen.footprint(problem, resources, packed);
         return py::make_tuple(chosen.name(problem, resources.fast), footprint.scratch_bytes,
@@ -92,7 +92,7 @@ struct PackedInputGrad {
         : problem(described), resources(given), w(kernel), bias(addend) {
         problem.n = 1;
         if (is_empty_gradient(problem)) return;
-        with_float(problem.element, [&](auto zero) {
+        with_any_float(problem.element, [&](auto zero) {
             using T = decltype(zero);
             const InputGradAlgorithm<T>& algorithm = choose_input_grad<T>(problem);
             const View<const T> weights = weight_view<T>(problem, w);
@@ -109,7 +109,7 @@ struct PackedInputGrad {
     void run(const py::array& gy, const py::array& gx) const {
         Problem batch = problem;
         batch.n = gy.ndim() > 0 ? gy.shape(0) : 0;
-        with_float(batch.element, [&](auto zero) {
+        with_any_float(batch.element, [&](auto zero) {
             auto arrays = input_grad_operands<decltype(zero)>(batch, gy, w, bias, gx);
             arrays.packed = memory.get();
             run_input_grad(batch, arrays, resources);
@@ -127,7 +127,7 @@ struct PackedInputGrad {
 py::object make_input_grad_direct(const Problem& problem, const Resources& resources, int rank,
                                   int spatial, bool flipped) {
     if (is_empty_gradient(problem)) return py::none();
-    return with_float(problem.element, [&](auto zero) {
+    return with_any_float(problem.element, [&](auto zero) {
         using T = decltype(zero);
         const Form form{rank, spatial, problem.channels_last};
         return direct_function(
@@ -141,7 +141,7 @@ py::object make_packed_input_grad_direct(const std::shared_ptr<PackedInputGrad>&
                                          int spatial) {
     const Problem& problem = packed->problem;
     if (is_empty_gradient(problem)) return py::none();
-    return with_float(problem.element, [&](auto zero) {
+    return with_any_float(problem.element, [&](auto zero) {
         using T = decltype(zero);
         InputGradOperands<T> fixed{};
         fixed.w = weight_view<T>(problem, packed->w);

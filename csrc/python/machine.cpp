@@ -1,4 +1,5 @@
 // What the library finds here, and what tests look at it with.
+#include <dlfcn.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -7,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "capi/fastconv.h"
 #include "cpu.hpp"
 #include "parallel.hpp"
 #include "parallel_probe.hpp"
@@ -57,6 +59,13 @@ py::dict probe(Index tasks, int threads, Index microseconds, bool nested) {
                     "outside"_a = seen.outside);
 }
 
+// The shared library that computes, as the loader has found it.
+std::string library_path() {
+    Dl_info found{};
+    const auto address = reinterpret_cast<const void*>(&fastconv_run);
+    return dladdr(address, &found) && found.dli_fname ? found.dli_fname : "unknown";
+}
+
 py::dict build_facts() {
     py::dict facts;
     facts["isa"] = active_isa();
@@ -67,6 +76,7 @@ py::dict build_facts() {
 #else
     facts["compiler"] = std::string("gcc ") + __VERSION__;
 #endif
+    facts["library"] = library_path();
     return facts;
 }
 

@@ -65,5 +65,4 @@ PYBIND11_MODULE(_native, module) {
     bind_others(module);
     bind_machine(module);
     bind_capsule(module);
-    bind_plain_calls(module);
 }

@@ -12,6 +12,5 @@ void bind_gradients(py::module_& module);
 void bind_others(py::module_& module);
 void bind_machine(py::module_& module);
 void bind_capsule(py::module_& module);
-void bind_plain_calls(py::module_& module);
 
 }  // namespace fastconv

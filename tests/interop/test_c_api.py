@@ -295,6 +295,16 @@ def test_statuses_have_words_and_threads_their_own_messages() -> None:
     assert c_api.api().last_error() == b"n is -5, and must be at least 0"
 
 
+def test_show_config_tells_where_the_library_is() -> None:
+    """It is the very one whose functions the capsule holds."""
+    library = ctypes.CDLL(fastconv.show_config("dict")["native"]["library"])
+    there, here = (
+        ctypes.cast(function, ctypes.c_void_p).value
+        for function in (library.fastconv_run, c_api.api().run)
+    )
+    assert there == here
+
+
 def test_no_images() -> None:
     """Nothing is read or written, null is an array of nothing; the gradient of w is zero."""
     w, gw = np.ones((4, 2, 3, 3), "f4"), poisoned((4, 2, 3, 3), "f4")

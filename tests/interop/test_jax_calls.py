@@ -60,10 +60,13 @@ def test_a_target_newer_than_the_installed_jax(monkeypatch: pytest.MonkeyPatch) 
     assert "(0, 0)" in reason
 
 
-def test_ffi_computes_all_three_results_without_python(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_ffi_computes_all_three_results_without_python(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jax_calls.take("ffi", monkeypatch)
     monkeypatch.setattr(ways, "compute", None)
-    x, w = draw(CASE, "float32", "integers")
+    x, w = draw(CASE, dtype, "integers")
     gy = CASE.theirs()(x, w)
     text = jax.jit(gradient).lower(x, w, gy).as_text()
     assert text.count(f"@{ways.TARGET}") == 2
@@ -164,6 +167,26 @@ def test_callbacks_do_not_wait_for_threads_that_wait_for_them() -> None:
     assert printed.strip() == "done"
 
 
+SUBNORMALS = """
+import jax, numpy as np, fastconv
+from fastconv.interop.jax import conv_general_dilated
+x, w = np.full((1, 8, 128, 128), 1e-40, "f4"), np.ones((8, 8, 1, 1), "f4")
+with fastconv.options(threads=2):  # workers are made by one of XLA's threads, which flush
+    for _ in range(5):
+        conv = jax.jit(lambda x, w: conv_general_dilated(x, w, (1, 1), "VALID"))
+        print(*np.unique(conv(x, w)))
+for _ in range(20):
+    print(*np.unique(fastconv.conv2d(x, w, threads=2, backend="native")))
+"""
+
+
+def test_subnormals_are_not_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither inside of XLA nor, afterwards, by workers that its threads have made."""
+    jax_calls.take("ffi", monkeypatch)
+    printed = processes.run(SUBNORMALS, environment={ways.VARIABLE: "ffi"})
+    assert set(printed.split()) == {str(np.float32(8) * np.float32(1e-40))}
+
+
 def test_other_platforms_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     x, w = draw(CASE, "float32", "integers")
     traced = jax.jit(CASE.ours()).trace(x, w)
@@ -186,17 +209,46 @@ def test_arrays_that_are_not_those_of_the_call(monkeypatch: pytest.MonkeyPatch) 
         jax.block_until_ready(target(right, conv[:-1])(x, w))
 
 
+X_STRIDE, W_STRIDE, OFFSETS = 28, 33, 46  # among the numbers
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "message"),
+    [
+        (0, 5, "result is 5"), (1, 9, "spatial is 9"), (2, 8, "dtype is 8"), (5, 9, "tion is 9"),
+        (6, 3, "not those of the call"), (7, 6, "not those of the call"),  # n, c
+        (2, 1, "not those of the call"),  # float64
+        *((at, step, "not those of the call") for at in (X_STRIDE, W_STRIDE)
+          for step in (-(2**63), -1, 2**20)),
+        (X_STRIDE, 2**61, "below"), (X_STRIDE + 3, 2**59, "address space"),
+        *((OFFSETS + array, offset, "not those of the call") for array in range(3)
+          for offset in (-1, 1, 2**62, -(2**63))),
+    ],
+)  # fmt: skip
+def test_numbers_that_reach_beyond_the_arrays(
+    place: int, number: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jax_calls.take("ffi", monkeypatch)
+    x, w = draw(CASE, "float32", "integers")
+    numbers = ways_of(x, w)
+    assert number != numbers[place]
+    numbers[place] = number
+    right = jax.ShapeDtypeStruct((2, 4, 8, 9), "float32")
+    with pytest.raises(Exception, match=message):
+        jax.block_until_ready(target(right, numbers)(x, w))
+
+
 def ways_of(x: Any, w: Any) -> list[int]:
     """The numbers that describe CASE."""
     seen: list[list[int]] = []
-    numbers = ways.plain_call.numbers
+    numbers = ways.foreign.numbers
 
     def keeping(*arguments: Any) -> list[int]:
         seen.append(numbers(*arguments))
         return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ways.plain_call, "numbers", keeping)
+        patch.setattr(ways.foreign, "numbers", keeping)
         jax.jit(CASE.ours()).lower(x, w)
     return seen[0]
 

@@ -64,7 +64,7 @@ def available() -> str | None:
 
 
 def build_facts() -> dict[str, Any]:
-    """Compiler, instruction sets and threading of the extension."""
+    """Compiler, instruction sets and threading of the extension, and where its library is."""
     facts: dict[str, Any] = _native.build_facts()
     return facts
 
@@ -103,13 +103,13 @@ def _has_gradient(problem: ConvProblem) -> bool:
     """Whether there are kernels for a gradient of images or signals."""
     if problem.spatial == 3:
         return False
-    if problem.result == "w":
-        if problem.dtype in HALF_GRADIENTS:
-            return problem.out_dtype == problem.dtype and problem.pad_mode == "constant"
-        return problem.dtype in GRADIENTS
-    if problem.dtype not in GRADIENTS:
+    half = problem.dtype in HALF_GRADIENTS and problem.out_dtype == problem.dtype
+    if not half and problem.dtype not in GRADIENTS:
         return False
-    return problem.pad_mode == "constant" and max(problem.r, problem.s) < _LARGE_KERNEL
+    zeros = problem.pad_mode == "constant"
+    if problem.result == "w":
+        return zeros or not half
+    return zeros and max(problem.r, problem.s) < _LARGE_KERNEL
 
 
 def algorithm(problem: ConvProblem, options: Options) -> Algorithm:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -148,13 +147,20 @@ def compute(conv: Convolution, result: Result, call: Call, a: Any, b: Any) -> An
     return out
 
 
-def views(conv: Convolution, result: Result) -> Sequence[tuple[int, Shape]]:
-    """Offset and logical strides, in elements, of both operands and the result."""
-    found = []
-    for array in (*OPERANDS[result], result):
+class View(NamedTuple):
+    """Of an array as it is held, in elements."""
+
+    offset: int
+    strides: Shape
+
+
+def views(conv: Convolution, result: Result) -> dict[Result, View]:
+    """Return the logical views of x, w and y, as the problem that computes `result` sees them."""
+    found = {}
+    for array in OPERANDS:
         held = np.broadcast_to(np.uint8(0), conv.shape(array))
         strides = np.cumprod([1, *held.shape[:0:-1]])[::-1]
         view = conv.view(array, np.lib.stride_tricks.as_strided(held, strides=strides), result)
         offset = view.__array_interface__["data"][0] - held.__array_interface__["data"][0]
-        found.append((offset, view.strides))
+        found[array] = View(offset, view.strides)
     return found

@@ -14,9 +14,9 @@ import numpy as np
 from jax.interpreters import mlir
 
 from ...backends import native
-from ...backends.native import plain_call
 from ...errors import BackendUnavailable
 from ...sizes import Result
+from . import foreign
 from .convolution import Convolution, call_of, compute, views
 
 TARGET, IDLE_TARGET = "fastconv_convolve", "fastconv_nothing"
@@ -86,7 +86,7 @@ def lower(
     call = call_of(conv, result, ctx.avals_in[0].dtype, dtype, options)
     backend: Any = call.backend
     if way == "ffi" and backend is native and native.is_one_call(call.problem, call.options):
-        numbers = plain_call.numbers(call.problem, call.options, views(conv, result))
+        numbers = foreign.numbers(call.problem, call.options, views(conv, result))
         return jax.ffi.ffi_lowering(TARGET)(ctx, a, b, numbers=np.array(numbers, np.int64))
 
     def callback(a: Any, b: Any) -> tuple[Any]:
