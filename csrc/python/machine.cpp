@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <cfenv>
 #include <chrono>
 #include <string>
 #include <vector>
@@ -66,6 +67,24 @@ std::string library_path() {
     return dladdr(address, &found) && found.dli_fname ? found.dli_fname : "unknown";
 }
 
+// Calls a function with the arithmetic that a process begins with: rounding to nearest, subnormals
+// kept. The calling thread may be one of a library that changes it.
+py::object in_default_arithmetic(const py::function& function, const py::args& arguments) {
+    struct Kept {
+        Kept() {
+            std::fegetenv(&environment);
+            std::fesetenv(FE_DFL_ENV);
+        }
+        ~Kept() { std::fesetenv(&environment); }
+        Kept(const Kept&) = delete;
+        Kept& operator=(const Kept&) = delete;
+
+        std::fenv_t environment;
+    };
+    const Kept kept;
+    return function(*arguments);
+}
+
 py::dict build_facts() {
     py::dict facts;
     facts["isa"] = active_isa();
@@ -89,6 +108,7 @@ void bind_machine(py::module_& module) {
                py::arg("seconds"));
     module.def("parallel_probe", &probe, py::arg("tasks"), py::arg("threads"),
                py::arg("microseconds") = 0, py::arg("nested") = false);
+    module.def("in_default_arithmetic", &in_default_arithmetic, py::arg("function"));
     module.def("fail_next_allocations", &fail_next_allocations, py::arg("count"));
 }
 

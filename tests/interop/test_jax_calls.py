@@ -180,10 +180,11 @@ for _ in range(20):
 """
 
 
-def test_subnormals_are_not_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["ffi", "callback"])
+def test_subnormals_are_not_flushed(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither inside of XLA nor, afterwards, by workers that its threads have made."""
-    jax_calls.take("ffi", monkeypatch)
-    printed = processes.run(SUBNORMALS, environment={ways.VARIABLE: "ffi"})
+    jax_calls.take(way, monkeypatch)
+    printed = processes.run(SUBNORMALS, environment={ways.VARIABLE: way})
     assert set(printed.split()) == {str(np.float32(8) * np.float32(1e-40))}
 
 

@@ -52,6 +52,13 @@ except ImportError as _error:
     _missing = f"the native extension cannot be loaded: {_error}"
 
 
+def in_default_arithmetic(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function with subnormals kept, on threads of libraries that flush them, too."""
+    if _native is None:
+        return function(*arguments)
+    return _native.in_default_arithmetic(function, *arguments)
+
+
 def available() -> str | None:
     """Return None if the extension was built and this processor can run it."""
     if _missing is not None:

@@ -90,7 +90,9 @@ def lower(
         return jax.ffi.ffi_lowering(TARGET)(ctx, a, b, numbers=np.array(numbers, np.int64))
 
     def callback(a: Any, b: Any) -> tuple[Any]:
-        return (compute(conv, result, call, np.asarray(a), np.asarray(b)),)
+        # XLA's threads flush subnormals, and so would threads that a backend starts here
+        operands = np.asarray(a), np.asarray(b)
+        return (native.in_default_arithmetic(compute, conv, result, call, *operands),)
 
     if _is_of_one_device(ctx):
         # as jax.pure_callback, which first makes arrays of JAX's of the operands again: that
