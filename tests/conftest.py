@@ -34,6 +34,14 @@ settings.register_profile(
 settings.load_profile("fixed")
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """Have PyTorch draw the same numbers in every run, where a test has imported it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-worst-ratios",

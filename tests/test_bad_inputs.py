@@ -78,6 +78,7 @@ def _release_memory() -> Iterator[None]:
 class Tensor:
     """An array of some other library."""
 
+    __module__ = "elsewhere"
     shape, dtype, ndim = (1, 1, 4, 4), np.dtype("f4"), 4
 
     def __dlpack__(self, **_: Any) -> Any:
@@ -219,7 +220,7 @@ TABLE = [
     Row(40, "memory layout", traps.memory_layout, "R"),
     Row(41, "device mix", [
         call(Tensor(), TAP, "of one library, got x a"),
-        call(ONE, Tensor(), "w a tests.test_bad_inputs.Tensor"),
+        call(ONE, Tensor(), "w a elsewhere.Tensor"),
         call(ONE, TAP, "bias a", bias=Tensor()), call(ONE, TAP, "out a", out=Tensor()),
         call(Tensor(), Tensor(), "no from_dlpack"),
     ], "T"),
