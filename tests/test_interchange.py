@@ -232,6 +232,23 @@ class Nameless:
         raise AssertionError("must not be consumed")
 
 
+def test_two_libraries_of_one_package() -> None:
+    """Arrays are of one library where they have one namespace, whatever module they are from."""
+
+    class Other(Foreign):
+        def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+            return Other
+
+        @staticmethod
+        def from_dlpack(array: Array) -> Other:
+            return Other(np.from_dlpack(array))  # type: ignore[arg-type]
+
+    for kind in (Foreign, Other):
+        assert type(fastconv.conv2d(kind(X), kind(W))) is kind
+    with pytest.raises(fastconv.DTypeError, match="of one library, got x a"):
+        fastconv.conv2d(Foreign(X), Other(W))
+
+
 def test_gradients_are_not_lost() -> None:
     torch = oracle("torch")
     w = torch.ones(2, 2, requires_grad=True)

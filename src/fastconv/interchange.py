@@ -31,7 +31,7 @@ def any_foreign(*values: Any) -> bool:
     """Whether one of the values is an array of another library than NumPy and CuPy."""
     for value in values:
         kind = type(value)
-        library = _libraries[kind] if kind in _libraries else _library(kind)
+        library = _libraries[kind] if kind in _libraries else _library(value)
         if library is not None and library is not _OWN:
             return True
     return False
@@ -68,7 +68,7 @@ def views(
     places = []
     for index, value in enumerate(values):
         kind = type(value)
-        library = _libraries[kind] if kind in _libraries else _library(kind)
+        library = _libraries[kind] if kind in _libraries else _library(value)
         if library is None:
             continue
         if found is not None and library is not found:
@@ -101,14 +101,16 @@ def served(function: Callable[P, R]) -> Callable[P, R]:
 class _Library:
     """A library whose arrays are taken by DLPack, and given back by its ``from_dlpack``."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._functions: Any = None
+    def __init__(self, name: str, functions: Any) -> None:
+        self.name, self.functions = name, functions
 
     def view(self, value: Any) -> Any:
         """View an array of this library as one of NumPy or CuPy."""
-        if self._functions is None:
-            self._functions = self._namespace(value)
+        if not hasattr(self.functions, "from_dlpack"):
+            raise DTypeError(
+                f"a {_kind(value)} has __dlpack__, but {self.name} no from_dlpack for the result; "
+                "pass numpy.from_dlpack(x)"
+            )
         try:
             return self._host_view(value)
         except Exception as error:
@@ -122,36 +124,25 @@ class _Library:
                 "processor's memory and, with CuPy, in a GPU's: move it there"
             ) from refused
         if str(getattr(value, "dtype", "")).endswith(BFLOAT16) and not self._hint(value):
-            return self._host_view(value.view(self._functions.int16)).view(as_dtype(BFLOAT16))
+            return self._host_view(value.view(self.functions.int16)).view(as_dtype(BFLOAT16))
         raise DTypeError(f"a {_kind(value)} has no view as an array{self._hint(value)}: {refused}")
 
     def give(self, array: Any) -> Any:
         """Return an array of NumPy or CuPy as one of this library, without a copy where it can."""
         if type(array) is np.ndarray and array.dtype.isbuiltin != 1:
             if array.dtype.name == BFLOAT16:  # DLPack has a code for it that NumPy does not know
-                return self._given(array.view("int16")).view(self._functions.bfloat16)
+                return self._given(array.view("int16")).view(self.functions.bfloat16)
             array = array.astype(array.dtype.newbyteorder("="))
         return self._given(array)
-
-    def _namespace(self, value: Any) -> Any:
-        """Return the library's functions: the standard's namespace, or the module of its name."""
-        space = getattr(value, "__array_namespace__", None)
-        functions = sys.modules.get(self.name) if space is None else space()
-        if not hasattr(functions, "from_dlpack"):
-            raise DTypeError(
-                f"a {_kind(value)} has __dlpack__, but {self.name} no from_dlpack for the result; "
-                "pass numpy.from_dlpack(x)"
-            )
-        return functions
 
     def _host_view(self, value: Any) -> Any:
         return np.from_dlpack(value)
 
     def _given(self, array: Any) -> Any:
         try:
-            return self._functions.from_dlpack(array)
+            return self.functions.from_dlpack(array)
         except BufferError:  # memory that is read-only, which some libraries do not take
-            return self._functions.asarray(array.copy())
+            return self.functions.asarray(array.copy())
 
     def _hint(self, value: Any) -> str:
         """Say what to do instead."""
@@ -173,30 +164,35 @@ class _Torch(_Library):
 
     def _given(self, array: Any) -> Any:
         if type(array) is np.ndarray and array.flags.c_contiguous and array.flags.writeable:
-            return self._functions.from_numpy(array)
+            return self.functions.from_numpy(array)
         return super()._given(array)
 
 
 #: What computes here: NumPy and CuPy.
-_OWN = _Library("numpy")
+_OWN = _Library("numpy", np)
 
 #: By the type of a value; None for what is no array.
 _libraries: dict[type, _Library | None] = {}
 MOST_TYPES = 256
 
 
-def _library(kind: type) -> _Library | None:
-    """Return the library of arrays of this type, None for any other type."""
+def _library(value: Any) -> _Library | None:
+    """Return the library of an array, None for any other value; the next of its type is known."""
     if len(_libraries) >= MOST_TYPES:
         _libraries.clear()
+    kind = type(value)
     library: _Library | None = None
     if issubclass(kind, (np.ndarray, *cupy_arrays())):
         library = _OWN
     elif hasattr(kind, "__dlpack__"):
         root = kind.__module__.partition(".")[0]
-        name = "jax" if root == "jaxlib" else root
-        known = {other.name: other for other in _libraries.values() if other is not None}
-        library = known.get(name) or (_Torch if name == "torch" else _Library)(name)
+        space = getattr(value, "__array_namespace__", None)
+        functions = sys.modules.get(root) if space is None else space()
+        known = [other for other in _libraries.values() if other is not None]
+        library = next(
+            (other for other in known if functions is not None and other.functions is functions),
+            (_Torch if root == "torch" else _Library)(root, functions),
+        )
     _libraries[kind] = library
     return library
 
