@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.torch_cases import Ways, fct, functional, torch
+from support.torch_cases import Ways, assert_equal, fct, functional, numbers, torch
 
 import fastconv
 from fastconv.interop.torch import compute
@@ -32,14 +32,14 @@ class TestMemory:
         for dtype in (torch.float32, torch.bfloat16, torch.complex64):
             for layout in (torch.contiguous_format, torch.channels_last):
                 seen.clear()
-                x = torch.randn(2, 3, 8, 8).to(dtype).to(memory_format=layout)[:, :, ::2, 1:]
-                w, bias = torch.randn(4, 3, 3, 3).to(dtype), torch.randn(4).to(dtype)
+                x = numbers(2, 3, 8, 8).to(dtype).to(memory_format=layout)[:, :, ::2, 1:]
+                w, bias = numbers(4, 3, 3, 3).to(dtype), numbers(4).to(dtype)
                 y = fct.conv2d(x, w, bias)
                 places = [a.__array_interface__["data"][0] for a in seen]
                 assert places == [t.data_ptr() for t in (x, w, bias, y)]
 
     def test_results_outlive_what_made_them(self) -> None:
-        x, w = torch.randn(1, 64, 64, 64), torch.randn(64, 64, 1, 1)
+        x, w = numbers(1, 64, 64, 64), numbers(64, 64, 1, 1)
         y = fct.conv2d(x, w)
         want = y.clone()
         for _ in range(3):
@@ -54,22 +54,18 @@ class TestMemory:
         volume = name.endswith("3d")
         layout = torch.channels_last_3d if volume else torch.channels_last
         image = (2, 4, 4, 6, 5) if volume else (2, 4, 6, 5)
-        generator = torch.manual_seed(which)  # small integers: every sum is exact
-        x, w = (
-            torch.randint(-3, 4, shape, generator=generator).to(torch.float32)
-            for shape in (image, (4, 4, *(3,) * (len(image) - 2)))
-        )
+        x, w = numbers(*image), numbers(4, 4, *(3,) * (len(image) - 2))
         x = x.to(memory_format=layout) if which & 1 else x
         w = w.to(memory_format=layout) if which & 2 else w
         function, own = getattr(fct, name), getattr(functional, name)
         x, w = x.requires_grad_(), w.requires_grad_()
         y, want = function(x, w, padding=1), own(x, w, padding=1)
-        torch.testing.assert_close(y, want, rtol=0, atol=0)
+        assert_equal(y, want)
         grads = torch.autograd.grad(y.square().sum(), [x, w])
         for value, expected in zip(
             grads, torch.autograd.grad(want.square().sum(), [x, w]), strict=True
         ):
-            torch.testing.assert_close(value, expected, rtol=0, atol=0)
+            assert_equal(value, expected)
         for value in (y, *grads):
             assert value.is_contiguous(memory_format=layout) == bool(which)
             assert value.is_contiguous() != bool(which)
@@ -77,13 +73,12 @@ class TestMemory:
         assert again.stride() == y.stride()
 
     def test_a_conjugate_is_read_as_one(self) -> None:
-        x, w = (torch.randn(s, dtype=torch.complex128) for s in ((1, 2, 5, 5), (3, 2, 2, 2)))
-        torch.testing.assert_close(
-            fct.conv2d(x.conj(), w.mH.mH.conj()), functional.conv2d(x.conj(), w.conj())
+        x, w = (
+            torch.complex(numbers(*s, dtype=torch.float64), numbers(*s, dtype=torch.float64))
+            for s in ((1, 2, 5, 5), (3, 2, 2, 2))
         )
-        torch.testing.assert_close(
-            fct.conv2d(x.conj().imag, w.real), functional.conv2d(-x.imag.clone(), w.real)
-        )
+        assert_equal(fct.conv2d(x.conj(), w.mH.mH.conj()), functional.conv2d(x.conj(), w.conj()))
+        assert_equal(fct.conv2d(x.conj().imag, w.real), functional.conv2d(-x.imag.clone(), w.real))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -105,7 +100,7 @@ def test_integers_are_added_up_modulo_their_size(ways: Ways, dtype: Any, layout:
 
 class TestModes:
     def test_inference_mode(self, ways: Ways) -> None:
-        x, w = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 2, 2, requires_grad=True)
+        x, w = numbers(1, 2, 5, 5), numbers(3, 2, 2, 2, grad=True)
         with torch.inference_mode():
             y = fct.conv2d(x, w)
         assert y.is_inference()
@@ -116,18 +111,18 @@ class TestModes:
         assert ways.names == ["forward"] * 3
 
     def test_autocast(self) -> None:
-        x, w = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 2, 2, requires_grad=True)
+        x, w = numbers(1, 2, 5, 5), numbers(3, 2, 2, 2, grad=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             y, own = fct.conv2d(x, w), functional.conv2d(x, w)
             double = fct.conv2d(x.double(), w.double())
         assert y.dtype == own.dtype == torch.bfloat16
         assert double.dtype == torch.float64
-        torch.testing.assert_close(y, own)
+        assert_equal(y, own)
         y.sum().backward()
         assert w.grad.dtype == torch.float32
 
     def test_options_of_fastconv_hold(self) -> None:
-        x, w = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 2, 2)
+        x, w = numbers(1, 2, 5, 5), numbers(3, 2, 2, 2)
         with (
             fastconv.options(backend="cuda"),
             pytest.raises((fct.ConvolutionError, ImportError)) as caught,
@@ -206,7 +201,7 @@ def test_no_images(name: str) -> None:
 
 
 def test_numbers_in_every_form() -> None:
-    x, w = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 2, 2)
+    x, w = numbers(1, 2, 5, 5), numbers(3, 2, 2, 2)
     want = functional.conv2d(x, w, stride=2, padding=1)
     for two, one in ((2, 1), ([2, 2], [1]), ((2,), (1, 1)), (np.int64(2), torch.Size([1, 1]))):
-        torch.testing.assert_close(fct.conv2d(x, w, stride=two, padding=one), want)
+        assert_equal(fct.conv2d(x, w, stride=two, padding=one), want)

@@ -8,20 +8,19 @@ import pytest
 from support.torch_cases import (
     BY_NAME,
     CASES,
+    WARNINGS,
     Ways,
+    assert_equal,
     fct,
     functional,
     functions,
+    numbers,
     operands,
     operator_calls,
     torch,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning"),
-    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.:FutureWarning"),
-]
+pytestmark = WARNINGS
 
 
 @pytest.fixture
@@ -53,18 +52,18 @@ def test_compiled(ways: Ways, case: Any, dynamic: bool) -> None:
         x = torch.cat([x.detach()] * count).requires_grad_()
         ways.names.clear()
         got, want = compiled(x, *others), own(x, *others)
-        torch.testing.assert_close(got, want)
+        assert_equal(got, want)
         grads = torch.autograd.grad(got.square().sum(), [x, *others])
         assert sorted(ways.names) == ["forward", "input_grad", "weight_grad"]
         for value, expected in zip(
             grads, torch.autograd.grad(want.square().sum(), [x, *others]), strict=True
         ):
-            torch.testing.assert_close(value, expected)
+            assert_equal(value, expected)
 
 
 def test_compiled_by_inductor(ways: Ways) -> None:
     torch._dynamo.reset()
-    x, w = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3, requires_grad=True)
+    x, w = numbers(2, 3, 8, 8), numbers(4, 3, 3, 3, grad=True)
     x = x.to(memory_format=torch.channels_last)
 
     def network(x: Any, w: Any) -> Any:
@@ -73,7 +72,7 @@ def test_compiled_by_inductor(ways: Ways) -> None:
     got = torch.compile(network, fullgraph=True)(x, w)
     got.sum().backward()
     assert ways.names == ["forward", "weight_grad"]
-    torch.testing.assert_close(got, functional.conv2d(x * 2, w, padding=1).relu() + 1)
+    assert_equal(got, functional.conv2d(x * 2, w, padding=1).relu() + 1)
 
 
 @BY_NAME
@@ -88,17 +87,17 @@ def test_exported(ways: Ways, case: Any) -> None:
     program = torch.export.export(Network(), tuple(tensors))
     assert "fastconv.convolution" in str(program.graph)
     ways.names.clear()
-    torch.testing.assert_close(program.module()(*tensors), own(*tensors))
+    assert_equal(program.module()(*tensors), own(*tensors))
     assert ways.names == ["forward"]
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_traced(ways: Ways) -> None:
     """A tracer records the operator, not its result."""
-    x, w = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 2, 2)
+    x, w = numbers(1, 2, 5, 5), numbers(3, 2, 2, 2)
     traced = torch.jit.trace(lambda x: fct.conv2d(x, w), (x,))
     ways.names.clear()
-    torch.testing.assert_close(traced(2 * x), functional.conv2d(2 * x, w))
+    assert_equal(traced(2 * x), functional.conv2d(2 * x, w))
     assert ways.names == ["forward"]
 
 
@@ -113,7 +112,7 @@ def test_a_dispatch_mode_sees_the_operator() -> None:
             return func(*args, **(kwargs or {}))
 
     with Mode():
-        fct.conv2d(torch.randn(1, 2, 5, 5), torch.randn(3, 2, 2, 2))
+        fct.conv2d(numbers(1, 2, 5, 5), numbers(3, 2, 2, 2))
     assert "fastconv.convolution.default" in seen
 
 
@@ -121,7 +120,7 @@ def test_fake_and_meta_tensors(ways: Ways) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
-        y = fct.conv2d(torch.randn(1, 2, 5, 5), torch.randn(3, 2, 2, 2), stride=2)
+        y = fct.conv2d(numbers(1, 2, 5, 5), numbers(3, 2, 2, 2), stride=2)
         assert y.shape == (1, 3, 2, 2)
     y = fct.conv_transpose1d(torch.randn(2, 5, device="meta"), torch.ones(2, 3, 2).to("meta"))
     assert y.is_meta

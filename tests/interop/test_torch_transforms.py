@@ -8,20 +8,19 @@ import pytest
 from support.torch_cases import (
     BY_NAME,
     CASES,
+    WARNINGS,
     Ways,
+    assert_equal,
     fct,
     functional,
     functions,
+    numbers,
     operands,
     operator_calls,
     torch,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning"),
-    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.:FutureWarning"),
-]
+pytestmark = WARNINGS
 
 
 @pytest.fixture
@@ -65,14 +64,14 @@ def test_vmap(ways: Ways, case: Any, mapped: int) -> None:
     for bit, tensor in enumerate(plain):
         if mapped >> bit & 1:
             dim = min(bit, tensor.ndim)
-            tensor = torch.randn(*tensor.shape[:dim], 3, *tensor.shape[dim:], dtype=tensor.dtype)
+            tensor = numbers(*tensor.shape[:dim], 3, *tensor.shape[dim:], dtype=tensor.dtype)
             in_dims.append(dim)
         else:
             in_dims.append(None)
         tensors.append(tensor)
     if not any(dim is not None for dim in in_dims):
         pytest.skip("there is no bias to map")
-    torch.testing.assert_close(
+    assert_equal(
         torch.vmap(ours, tuple(in_dims))(*tensors), torch.vmap(own, tuple(in_dims))(*tensors)
     )
     assert ways.names == ["forward"]
@@ -83,7 +82,7 @@ def test_vmap(ways: Ways, case: Any, mapped: int) -> None:
 
     ways.names.clear()
     for value, want in zip(grads(ours), grads(own), strict=True):
-        torch.testing.assert_close(value, want)
+        assert_equal(value, want)
     assert sorted(ways.names) == ["forward", "input_grad", "weight_grad"]
 
 
@@ -99,7 +98,7 @@ def test_mapped_derivatives_of_gradients(ways: Ways, case: Any) -> None:
             others[0]
         )
 
-    torch.testing.assert_close(hessian(ours), hessian(own))
+    assert_equal(hessian(ours), hessian(own))
     assert {"forward", "weight_grad"} <= set(ways.names)
 
 
@@ -107,11 +106,11 @@ def test_mapped_derivatives_of_gradients(ways: Ways, case: Any) -> None:
 def test_forward_mode(case: Any) -> None:
     ours, own = functions(case)
     tensors = tuple(operands(case))
-    tangents = tuple(torch.randn_like(t) for t in tensors)
+    tangents = tuple(numbers(*t.shape, dtype=t.dtype) for t in tensors)
     for value, want in zip(
         torch.func.jvp(ours, tensors, tangents), torch.func.jvp(own, tensors, tangents), strict=True
     ):
-        torch.testing.assert_close(value, want)
+        assert_equal(value, want)
 
 
 def test_the_operators_are_mapped_as_well(ways: Ways) -> None:
@@ -121,7 +120,7 @@ def test_the_operators_are_mapped_as_well(ways: Ways) -> None:
     got = torch.vmap(lambda w: op(x.detach(), w, bias.detach(), *attributes))(several)
     assert ways.names == ["forward"]
     for value, weights in zip(got, several, strict=True):
-        torch.testing.assert_close(value, op(x, weights, bias, *attributes))
+        assert_equal(value, op(x, weights, bias, *attributes))
 
 
 def test_a_tensor_that_outlived_its_transformation(ways: Ways) -> None:
@@ -132,10 +131,10 @@ def test_a_tensor_that_outlived_its_transformation(ways: Ways) -> None:
         kept.append(w)
         return w.sum()
 
-    x, w = torch.randn(1, 2, 5, 5, requires_grad=True), torch.randn(3, 2, 2, 2)
+    x, w = numbers(1, 2, 5, 5, grad=True), numbers(3, 2, 2, 2)
     torch.func.grad(function)(w)
     y = fct.conv2d(x, kept[0])
-    torch.testing.assert_close(y, functional.conv2d(x, w))
+    assert_equal(y, functional.conv2d(x, w))
     (gx,) = torch.autograd.grad(y.sum(), [x])
-    torch.testing.assert_close(gx, torch.autograd.grad(functional.conv2d(x, w).sum(), [x])[0])
+    assert_equal(gx, torch.autograd.grad(functional.conv2d(x, w).sum(), [x])[0])
     assert ways.names == ["forward", "input_grad"]

@@ -29,10 +29,28 @@ CASES = [
 BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 
 
+#: What PyTorch says of its own while it traces or pads.
+WARNINGS = [
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.:FutureWarning"),
+]
+
+
+def numbers(*shape: int, dtype: Any = torch.float32, grad: bool = False) -> Any:
+    """Small integers: sums of their products are exact, whatever their order."""
+    return torch.randint(-3, 4, shape).to(dtype).requires_grad_(grad)
+
+
+def assert_equal(got: Any, want: Any) -> None:
+    """Of numbers whose sums are exact: every bit, dtype and shape."""
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
 def operands(case: Any, dtype: Any = None, grad: bool = False) -> list[Any]:
     torch.manual_seed(1)
     return [
-        torch.randn(shape, dtype=dtype or torch.float64).requires_grad_(grad)
+        numbers(*shape, dtype=dtype or torch.float64, grad=grad)
         for shape in case[1:4] if shape is not None
     ]  # fmt: skip
 
@@ -68,7 +86,7 @@ def operator_calls(case: Any) -> list[tuple[Any, tuple[Any, ...]]]:
         int(name[-2]), "transpose" in name, x.shape, w.shape, None, (x.dtype, w.dtype, None),
         *(options[o] for o in ("stride", "padding", "dilation", "output_padding", "groups")),
     )  # fmt: skip
-    gy = torch.randn(g.y_shape, dtype=x.dtype, requires_grad=True)
+    gy = numbers(*g.y_shape, dtype=x.dtype, grad=True)
     attributes = [list(a) if isinstance(a, tuple) else a for a in g.attributes]
     ops = torch.ops.fastconv
     return [
