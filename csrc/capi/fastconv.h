@@ -153,10 +153,10 @@ typedef struct fastconv_problem {
     int64_t c, k;       /* channels of x and of y: no default */
     int64_t groups;     /* divides both [1] */
     /* Along the image's axes, in its order (h and w, for example); `spatial` of them are read. */
-    int64_t image[FASTCONV_MAX_SPATIAL];      /* sizes of x: no default */
-    int64_t kernel[FASTCONV_MAX_SPATIAL];     /* sizes of w: no default */
-    int64_t stride[FASTCONV_MAX_SPATIAL];     /* [1] */
-    int64_t dilation[FASTCONV_MAX_SPATIAL];   /* [1] */
+    int64_t image[FASTCONV_MAX_SPATIAL];    /* sizes of x: no default */
+    int64_t kernel[FASTCONV_MAX_SPATIAL];   /* sizes of w: no default */
+    int64_t stride[FASTCONV_MAX_SPATIAL];   /* [1] */
+    int64_t dilation[FASTCONV_MAX_SPATIAL]; /* [1] */
     /* Border of x. Negative for FASTCONV_X alone: so many pixels of gx that y has not read. [0] */
     int64_t pad_before[FASTCONV_MAX_SPATIAL];
     int64_t pad_after[FASTCONV_MAX_SPATIAL];
